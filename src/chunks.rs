@@ -1,14 +1,17 @@
-//! A buffered body that may be resent.
+//! The buffered bytes of a body that may be resent.
+//!
+//! A retry needs the bytes that the first attempt has sent. An app may send them in many small chunks, whose overhead
+//! would exceed the bytes themselves.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Smaller chunks are copied into one buffer.
+/// Chunks of fewer bytes are copied into one buffer, except the first, so that a body of one chunk is never copied.
 const SMALL: usize = 1024;
 
-/// The chunks of a body. Small chunks share a buffer: as separate `Bytes`, each would take 32 bytes more and keep the
-/// buffer that it was read into.
+/// The chunks of a body, first in, first out. Small chunks share a buffer. As separate `Bytes`, each would take 32
+/// bytes more, and keep the whole buffer that it was read into.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     pieces: VecDeque<Bytes>,
@@ -20,6 +23,7 @@ pub(crate) struct Chunks {
 // === impl Chunks ===
 
 impl Chunks {
+    /// Appends a chunk.
     pub(crate) fn push(&mut self, piece: &Bytes) {
         self.length = self.length.saturating_add(piece.len());
         if piece.is_empty() {
@@ -35,6 +39,7 @@ impl Chunks {
         self.pieces.push_back(piece.clone());
     }
 
+    /// Removes the first bytes: one chunk, or all small chunks that share the buffer.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let piece = self.pieces.pop_front();
         let piece =

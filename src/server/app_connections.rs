@@ -1,4 +1,6 @@
-//! The connections of apps.
+//! Serves the connections of apps, on any listener except the admin port.
+//!
+//! It classifies a connection when it is accepted, and selects the ingress if the connection alone determines it.
 
 use std::sync::Arc;
 
@@ -9,7 +11,8 @@ use super::connection_service::{ConnectionAddrs, ConnectionService, Serving};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::{ClientConnection, InFlight, Ingress};
 
-/// The h2 crate rejects an `:authority` that is empty, a path or percent-encoded before our code sees the request.
+/// Advice for errors over a unix socket. The h2 crate rejects an `:authority` that is empty, a path, or
+/// percent-encoded, before this code sees the request.
 const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's path or nothing as :authority: set the channel \
                          option grpc.default_authority=localhost (in Go grpc.WithAuthority)";
 
@@ -17,8 +20,9 @@ const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's pa
 #[derive(Clone, Debug)]
 pub(super) struct AppConnections {
     serving: Serving,
+    /// The ingress of the tunnel whose requests are served, if they are inside one.
     tunnel: Option<Arc<Ingress>>,
-    /// Whether the connection belongs to a process that needs no password.
+    /// Whether the connection belongs to a process of the tree that needs no password.
     is_own: bool,
     in_flight: Arc<InFlight>,
 }
@@ -35,7 +39,7 @@ impl AppConnections {
         }
     }
 
-    /// Returns the same application for the requests inside a tunnel.
+    /// Returns this value for the requests inside a tunnel.
     pub(super) fn inside(self, tunnel: Arc<Ingress>) -> Self {
         Self {
             tunnel: Some(tunnel),
@@ -90,7 +94,8 @@ impl Application for AppConnections {
             Some(ingress) => Some(ingress.clone()),
             None => listener.ingresses.fixed(self.is_own),
         };
-        // The process was found in the tree that needs no password.
+        // The process needs no password, so its connection counts under `--max-connections` at once. Others count at
+        // their first admitted request.
         if self.tunnel.is_none()
             && fixed
                 .as_ref()
@@ -98,7 +103,7 @@ impl Application for AppConnections {
         {
             connection.state.admit();
         }
-        // Dropping `listener` here matters: a connection may stay open for days and must not keep a replaced
+        // `listener` must be dropped here: a connection may stay open for days and must not keep a replaced
         // configuration.
         ConnectionService {
             serving: self.serving.clone(),
@@ -112,6 +117,7 @@ impl Application for AppConnections {
     fn malformed(&self, addrs: Option<ConnectionAddrs>, protocol: Version, error: &Error) {
         let listener = self.serving.load();
         let tunnel = self.tunnel.as_ref();
+        // Only TCP connections have addresses.
         let on_unix = addrs.is_none() && tunnel.is_none();
         if on_unix && protocol == Version::HTTP_2 && error.kind() == ErrorKind::Malformed {
             let error = Error::new(error.kind(), format!("{}{AUTHORITY}", error.detail()));

@@ -1,4 +1,4 @@
-//! Listening sockets: TCP and unix.
+//! Listening sockets, TCP and unix. Their errors tell the user what to change.
 
 use std::fs::Permissions;
 use std::io;
@@ -11,10 +11,11 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::{Listen, Route};
 
-/// The number of connections that wait in the kernel until they are accepted.
+/// The number of connections that wait in the kernel until they are accepted. Linux reduces it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// The number of ports free on 127.0.0.1 that are tried on ::1.
+/// The number of attempts to find one port for both loopback addresses. A port that is free on 127.0.0.1 may be in use
+/// on ::1.
 const FREE_PORT_TRIES: usize = 16;
 
 /// A bound socket.
@@ -38,11 +39,11 @@ pub(crate) enum Socket {
     ),
 }
 
-/// Removes the socket's file when it is dropped.
+/// The file of a unix socket. Its drop removes the file.
 #[derive(Debug)]
 pub(crate) struct SocketFile(PathBuf);
 
-/// A listener that cannot be opened.
+/// The reason that a listener cannot be opened, for the user.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {listen}: {reason}")]
 pub struct ListenerError {
@@ -50,8 +51,10 @@ pub struct ListenerError {
     reason: String,
 }
 
+// === impl Listener ===
+
 impl Listener {
-    /// Binds and listens. From then on the kernel queues connections.
+    /// Binds and listens. The kernel then queues connections until they are accepted.
     ///
     /// # Errors
     ///
@@ -81,13 +84,13 @@ impl Listener {
                     return Ok((first, Some(second)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-                Err(error) if is_missing(&error) => return Ok((first, None)),
+                Err(error) if is_ipv6_missing(&error) => return Ok((first, None)),
                 Err(error) => return Err(ListenerError::new(&Listen::Tcp(address), &error)),
             }
         }
     }
 
-    /// Like [`bind`](Self::bind). A unix socket gets these permissions.
+    /// Like [`bind`](Self::bind). A unix socket gets the permissions `mode`, or [`Route::MODE`] if there are none.
     ///
     /// # Errors
     ///
@@ -156,7 +159,7 @@ impl ListenerError {
 }
 
 /// Returns whether the machine has no IPv6, or no IPv6 address on its loopback interface.
-fn is_missing(error: &io::Error) -> bool {
+fn is_ipv6_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
@@ -167,7 +170,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Without it, a restart would fail until the connections of the last run time out.
+    // Without this option, a restart would fail until the connections of the last run time out.
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
@@ -175,7 +178,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Returns which directory prevents the socket, and why.
+/// Returns why a unix socket cannot be bound, and names the directory or file that prevents it.
 fn why_no_socket(path: &Path, error: &io::Error) -> String {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -206,7 +209,8 @@ fn why_no_socket(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Removes a socket file that a crash left behind: nothing accepts on it. Other files are never removed.
+/// Removes a socket file that a crash left. A failed connection shows that no process accepts on it. Other files are
+/// never removed.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else {
         return Ok(());

@@ -1,8 +1,12 @@
 //! Listeners, connections, and the selection of the ingress of a request.
 //!
-//! Every port serves HTTP/1.1 and HTTP/2 with prior knowledge, the admin port too. One function serves a connection
-//! with its deadlines and limits. This module counts and drains connections. [`proxy`](crate::proxy) handles the
-//! requests.
+//! Every port, including the admin port, serves HTTP/1.1 and HTTP/2 with prior knowledge. `accept` accepts and drains
+//! connections, `room` makes room for a new one, and `serve` serves it. `watchdog` enforces its deadlines, and `limits`
+//! defines them. `connection_service` selects the ingress of each request, and calls [`proxy`](crate::proxy), which
+//! handles the request.
+//!
+//! `malformed`, `parse_error` and `rejected` answer or report the requests that hyper and h2 reject without a call to
+//! this code. `process_tree` and `sock_diag` find the process of a caller.
 
 mod accept;
 mod app_connections;

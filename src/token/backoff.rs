@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::clock::{Deadline, Now};
 use super::fetch_error::FetchError;
 
-/// The longest pause between two fetches.
+/// The longest backoff.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The backoff after failures: 1, 2, 4 … 30 seconds. `Retry-After` may make a wait longer, up to 30 seconds. The number of
-/// fetches is not limited.
+/// The backoff after failed fetches: 1, 2, 4 … 30 seconds. `Retry-After` may extend it, to at most 30 seconds. The
+/// number of fetches is not limited. [`retry`](super::retry) repeats the attempts within one fetch.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,

@@ -1,4 +1,4 @@
-//! The facts that a source may know.
+//! The facts about the project, the instance and the account.
 
 use crate::policy::Principal;
 

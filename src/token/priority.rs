@@ -1,10 +1,11 @@
-//! The priority of fetches. Some permits are reserved for high priority, so that keys from requests cannot use all of them.
+//! The priority of fetches. Some permits are reserved for high priority, so that keys from requests cannot use all of
+//! them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// The priority of one key's fetches. It is raised while a fetch waits, and never lowered.
+/// The priority of one key's fetches. It may be raised while a fetch waits, and is never lowered.
 #[derive(Debug, Default)]
 pub(super) struct FetchPriority {
     high: AtomicBool,

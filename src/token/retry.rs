@@ -1,4 +1,4 @@
-//! Retries the attempts of one fetch. Works for any endpoint.
+//! Retries the attempts of one fetch, for any endpoint.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// The seconds by which two clocks may differ without a consequence.
+/// The difference of two clocks, in seconds, below which no hint about the clock is given.
 const CLOCK_TOLERANCE: u64 = 30;
 
 /// The error of one attempt.
@@ -164,8 +164,8 @@ impl AttemptError {
         }
     }
 
-    /// Returns what to say about this machine's clock after a refusal of what it signed or of a token with times: how far it
-    /// is off, or a question if the server did not tell its time. `None` if the clocks agree.
+    /// Returns a hint about this machine's clock, after a server refused a signature or a token with times. The hint
+    /// names the difference, or asks a question if the response has no `Date`. Returns `None` if the clocks agree.
     pub(super) fn clock_hint(&self) -> Option<String> {
         let Some(skew) = self.skew else {
             return Some("is this machine's clock correct?".to_owned());
@@ -185,8 +185,8 @@ impl AttemptError {
         ))
     }
 
-    /// Adds to a question about a refusal what [`clock_hint`](Self::clock_hint) says. If a time is the reason, the clock is all
-    /// there is to say.
+    /// Adds [`clock_hint`](Self::clock_hint) to a question about a refusal. Returns only the hint if the server names a
+    /// time as the reason.
     pub(super) fn or_clock(&self, question: String) -> String {
         match self.clock_hint() {
             Some(hint) if self.is_about_time() => hint,
@@ -196,8 +196,8 @@ impl AttemptError {
         }
     }
 
-    /// Returns whether the server says that a time is the reason of its refusal: codes and texts of AWS, and of Google about
-    /// JWTs.
+    /// Returns whether the server names a time as the reason of its refusal. The texts are those of AWS, and of Google
+    /// about JWTs.
     pub(super) fn is_about_time(&self) -> bool {
         const TEXTS: [&str; 8] = [
             "ExpiredToken",

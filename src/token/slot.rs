@@ -26,19 +26,20 @@ use state::{FetchResult, FetchState};
 pub use status::SlotState;
 pub(crate) use status::SlotStatus;
 
-/// The largest number of fetches that one request waits for. A second fetch is needed if the first was suspended with the
-/// instance.
+/// The largest number of fetches that one request waits for. A request needs another fetch if the last one was
+/// suspended with the instance. The limit prevents an endless wait.
 const MAX_WAITS: u32 = 3;
 
 /// The cache entry of one key's token.
 ///
-/// A route resolves its slot once and keeps it. The slot stays registered in its cache while any reference to it exists.
+/// A route resolves its slot once and keeps it. The slot stays registered in its cache while any reference to it
+/// exists.
 #[derive(Debug)]
 pub struct Slot {
     key: TokenKey,
     shared: Arc<SlotRegistry>,
     current: ArcSwapOption<Token>,
-    /// The current token was returned at least once.
+    /// The current token was returned at least once, so the liveness probe refreshes it.
     used: AtomicBool,
     /// A route holds the slot, so the liveness probe refreshes it.
     kept: AtomicBool,
@@ -106,8 +107,8 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// `TokenUnavailable` or `TokenRefused`, with the reason of the last fetch and the time until the next. All requests that
-    /// wait get the same error.
+    /// `TokenUnavailable` or `TokenRefused`, with the reason of the last fetch and the time until the next. All
+    /// requests that wait get the same error.
     ///
     /// # Panics
     ///
@@ -121,7 +122,8 @@ impl Slot {
         result
     }
 
-    /// Returns the token for a source that obtains another token with it. It is not counted as a lookup: no request carries it.
+    /// Returns the token for a source that obtains another token with it. It is not counted as a lookup,
+    /// because no request carries it.
     ///
     /// # Panics
     ///
@@ -144,7 +146,7 @@ impl Slot {
         for _ in 0..MAX_WAITS {
             match self.next_step(Now::now()) {
                 NextStep::Serve(token) => {
-                    // Again, because the end of a fetch resets it.
+                    // The end of the fetch has reset the mark.
                     self.mark_used();
                     return (Ok(token), lookup);
                 }
@@ -172,8 +174,8 @@ impl Slot {
         let _runs_in_background = self.refresh();
     }
 
-    /// Starts the first fetch, and makes the liveness probe keep the token fresh even without requests. For the slots of
-    /// routes. Returns at once.
+    /// Starts the first fetch, and makes the liveness probe keep the token fresh even without requests. For the slots
+    /// of routes. Returns at once.
     ///
     /// # Panics
     ///
@@ -184,7 +186,8 @@ impl Slot {
         self.refresh_if_stale();
     }
 
-    /// Called when no route holds the slot any more. The token is then refreshed only while requests use it.
+    /// Reverts [`prefetch`](Self::prefetch), when no route holds the slot any more. The token is then refreshed only
+    /// while requests use it.
     pub(crate) fn release(&self) {
         self.kept.store(false, Ordering::Relaxed);
     }
@@ -213,7 +216,8 @@ impl Slot {
         }
     }
 
-    /// Like [`replace`](Self::replace), for a request that cannot be sent again. It fetches a token for the next request.
+    /// Like [`replace`](Self::replace), for a request that cannot be sent again. It fetches a token for the next
+    /// request.
     ///
     /// # Panics
     ///
@@ -229,7 +233,7 @@ impl Slot {
         SlotStatus::new(&self.key, current.as_deref(), &self.state(), now)
     }
 
-    /// Called when a route or the configuration names this key.
+    /// Raises the priority of fetches. Called when a route or the configuration names this key.
     pub(super) fn raise_priority(&self) {
         self.priority.raise();
     }

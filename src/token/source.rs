@@ -62,13 +62,13 @@ use transport::OpenTransport;
 /// Added to a source's time limit. A fetch that takes even longer was suspended together with the instance.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The result of a source. It is boxed so that a source can be a trait object.
+/// The future of a fetch. It is boxed so that a source can be a trait object.
 pub(super) type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, FetchError>> + Send + 'a>>;
 
 /// A source of tokens, and of facts about the project and the account.
 ///
-/// A source does not cache tokens and does not limit fetches of one key: a slot does both. Its errors name the endpoint or
-/// file; [`retry`](super::retry::retry) does this for endpoints.
+/// A source does not cache tokens and does not limit fetches of one key: a slot does both. Its errors name the endpoint
+/// or file; [`retry`](super::retry::retry) does this for endpoints.
 pub(super) trait TokenSource: fmt::Debug + Send + Sync {
     /// Names the source in a message: `the metadata server`.
     fn describe(&self) -> &str;
@@ -217,7 +217,7 @@ impl TokenSources {
         .map_err(|error| error.of_source(self.kind(key)))
     }
 
-    /// Returns the kind of source that a key's token comes from.
+    /// Returns the kind of source that a key's token comes from. Without a source, it is the metadata server's.
     pub(super) fn kind(&self, key: &TokenKey) -> SourceKind {
         let source = self.of_key(key);
         source.map_or(SourceKind::Metadata, |source| source.kind())

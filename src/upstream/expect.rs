@@ -1,7 +1,8 @@
 //! `Expect: 100-continue` (RFC 9110, 10.1.1): holds the body until the upstream asks for it.
 //!
-//! The body is not polled meanwhile, so the app gets 100 only after the upstream has sent 100. This is for HTTP/1.1 only,
-//! because hyper does not report a 100 over HTTP/2.
+//! hyper sends 100 to the app when the body is first polled. The body is not polled while it is held, so the app gets
+//! 100 only after the upstream has sent 100, or after [`CONTINUE_TIMEOUT`]. This applies to HTTP/1.1 only, because
+//! hyper does not report a 100 over HTTP/2.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +15,23 @@ use tokio::sync::{Notify, oneshot};
 use super::cancellable_body::{CancellableBody, SendableBody};
 use crate::fields;
 
-/// The longest wait for a 100. Old servers never send one, and a client should not wait indefinitely.
+/// The longest wait for a 100. Some servers never send one, and a client should not wait indefinitely (RFC 9110,
+/// 10.1.1).
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A request's body that is held back.
+/// A request's body that is held until the upstream asks for it.
 pub(super) struct Expectation<B> {
     body: B,
-    /// The channel to the request.
+    /// Returns the body to the request, which then sends it.
     sender: oneshot::Sender<B>,
+    /// Notified when the upstream has sent 100.
     asked: Arc<Notify>,
 }
 
 // === impl Expectation ===
 
 impl<B: SendableBody> Expectation<B> {
-    /// Takes the body out of a request with `Expect: 100-continue`.
+    /// Takes the body out of a request with `Expect: 100-continue`. Returns `None` for other requests and empty bodies.
     pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Option<Self> {
         if !expects(request.headers()) {
             return None;
@@ -48,8 +51,8 @@ impl<B: SendableBody> Expectation<B> {
         })
     }
 
-    /// Waits for the response. Sends the body when the upstream asks for it, or after the time limit. Returns the body if the
-    /// response comes first.
+    /// Waits for the response. Releases the body when the upstream asks for it, or after [`CONTINUE_TIMEOUT`]. Returns
+    /// the body if the response comes first.
     pub(super) async fn until<R>(self, response: impl Future<Output = R>) -> (R, Option<B>) {
         let mut response = std::pin::pin!(response);
         tokio::select! {
@@ -58,7 +61,7 @@ impl<B: SendableBody> Expectation<B> {
             () = self.asked.notified() => {}
             () = tokio::time::sleep(CONTINUE_TIMEOUT) => {}
         }
-        // If the receiver is gone, the response is an error.
+        // Fails only if hyper has dropped the request. The response is then an error.
         let _ = self.sender.send(self.body);
         (response.await, None)
     }

@@ -1,4 +1,7 @@
 //! The socket of a connection to an upstream, with or without TLS, and the permit that it holds.
+//!
+//! hyper reads and writes through [`Io`]. It observes the order of requests and responses, limits interim responses,
+//! and keeps hyper's buffers small.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,7 +19,7 @@ use super::receive_state::ReceiveState;
 use crate::memory::READ;
 use crate::telemetry::{GaugeGuard, Metrics};
 
-/// Like [`READ`], for TLS, where each read costs more.
+/// Like [`READ`], for TLS. A TLS read costs more, so larger reads save more.
 const TLS_READ: usize = 2 * READ;
 
 /// The bytes to and from an upstream.
@@ -26,20 +29,21 @@ pub(super) enum UpstreamStream {
     Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
-/// The permit and the gauge of an open connection.
+/// The permit and the gauge of an open connection. Their drop frees the permit and decrements the gauge.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     _permit: OwnedSemaphorePermit,
     _gauge: GaugeGuard,
 }
 
-/// A [`UpstreamStream`] that holds its permit while the socket is open, upgrades included.
+/// An [`UpstreamStream`] that holds its permit while the socket is open, also after an upgrade.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: UpstreamStream,
     received: ReceiveState,
+    /// Counts the interim responses. `None` until the HTTP version selects the counter.
     interim: Option<Interim>,
-    /// Bytes to read before those of the socket.
+    /// Bytes to read before those of the socket. They contain the frames that make h2 reset a stream.
     inserted: Bytes,
     _open: OpenConnection,
 }
@@ -90,7 +94,8 @@ impl Io {
         self.received.clone()
     }
 
-    /// Processes the interim responses in the bytes from `start` on.
+    /// Processes the interim responses in the bytes from `start` on. `first`: these are the first bytes since the
+    /// request began. If frames must be inserted, `buf` keeps only the bytes before them.
     fn process_interim(
         &mut self,
         first: bool,
@@ -154,7 +159,8 @@ impl AsyncRead for Io {
                 let first = !this.received.anything();
                 this.received.mark();
                 this.process_interim(first, before, buf)?;
-                // If a frame was inserted before all new bytes, the buffer is empty, and the next turn reads the frame.
+                // If frames were inserted before all new bytes, `buf` has none of these. The next iteration reads the
+                // frames.
                 if buf.filled().len() > before {
                     return polled;
                 }
@@ -165,7 +171,8 @@ impl AsyncRead for Io {
     }
 }
 
-/// Reads fewer than [`READ`] bytes, even into a larger buffer.
+/// Reads fewer than [`READ`] bytes, even into a larger buffer, because hyper enlarges its buffer after each read that
+/// fills it.
 fn read_limited(
     stream: &TcpStream,
     cx: &mut Context<'_>,
@@ -180,8 +187,8 @@ fn read_limited(
     }
 }
 
-/// Reads fewer than [`TLS_READ`] bytes, from the records that have arrived. tokio-rustls would fill the whole buffer, and
-/// hyper enlarges its buffer after each read that fills it.
+/// Reads fewer than [`TLS_READ`] bytes, from the records that have arrived. tokio-rustls would fill the whole buffer,
+/// and hyper enlarges its buffer after each read that fills it.
 fn read_records(
     mut stream: Pin<&mut TlsStream<ReadAhead<TcpStream>>>,
     cx: &mut Context<'_>,
@@ -192,7 +199,7 @@ fn read_records(
     while room > 0 {
         let record = match stream.as_mut().poll_fill_buf(cx) {
             Poll::Ready(Ok(record)) => record,
-            // The next read returns the error again.
+            // The next read returns the error, or registers the waker.
             _ if read > 0 => break,
             nothing => return nothing.map_ok(drop),
         };
@@ -227,8 +234,8 @@ impl AsyncWrite for Io {
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         })?;
         if self.received.flushed() {
-            // hyper's connection is then ready for its next request, but hyper may return from this poll without having
-            // looked. It would then report the end of the connection only after the next event of the socket.
+            // The connection is now ready for its next request, but hyper may return from this poll before it checks
+            // that. Without a wake-up, hyper would report the end of the connection only after the socket's next event.
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))

@@ -1,4 +1,6 @@
-//! Rules for header fields and trailers.
+//! Rules for header fields and trailers, one file per field or group of fields.
+//!
+//! The rules hold no state and send nothing. Several layers share them, and tests call them without a stack.
 
 pub(crate) mod browser;
 pub(crate) mod grpc;

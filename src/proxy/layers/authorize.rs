@@ -1,5 +1,5 @@
-//! Layer 11, **Authorize**: puts the token into exactly one header. With a fresh token nothing is awaited. If there is none
-//! and it cannot be fetched, the request fails before the upstream is contacted.
+//! Layer 11, **Authorize**: puts the token into exactly one header. With a fresh token nothing is awaited. If there is
+//! none and it cannot be fetched, the request fails before the upstream is contacted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::token::{Now, Slot, Token};
 
 const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
-/// How long a request waits for the account's e-mail address, for the access log.
+/// The longest wait for the account's e-mail address. Only the access log needs it.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The layer that adds the token of a decision.
@@ -65,10 +65,11 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         let Some(slot) = slot else {
             return MaybeBoxed::inner(self.inner.call(Authorized::without_token(outbound)));
         };
+        // The decision for a Google API is final only once the universe is known.
         let sure = !decision.google_api || self.provider.instance().universe_if_known().is_some();
         let mut original = None;
-        // The response to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers ignore
-        // case.
+        // The response to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers
+        // ignore case.
         let placement = if outbound
             .request
             .method()

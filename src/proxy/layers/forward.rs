@@ -1,4 +1,6 @@
-//! Layer 15, **Forward**: sends the request over the pool, to its destination and nowhere else.
+//! Layer 15, **Forward**: sends the request over a pooled connection to its destination.
+//!
+//! The destination that selected the token also selects the connection, so the token cannot reach another host.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,13 +22,16 @@ use crate::upstream::{Answered, Target, Upstream};
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
     upstream: Upstream<RequestBody>,
+    /// The HTTP version for requests that do not come in by a route.
     http: HttpVersion,
 }
 
 /// The future of [`Forward`]. Boxed because it is large, and every layer above would move it.
 #[allow(missing_debug_implementations)]
 pub(crate) struct ForwardFuture {
+    /// Resolves to the response, and a copy of the request.
     sent: Pin<Box<dyn Future<Output = Result<Answered<RequestBody>, Error>> + Send>>,
+    /// Whether a layer above needs the copy to send the request again. The pool may return one for its own retries too.
     keep: bool,
 }
 
@@ -50,7 +55,7 @@ impl Service<Outbound> for Forward {
         let mut request = outbound.request;
         *request.uri_mut() = Uri::from(outbound.destination.target);
         let target = Target {
-            // A proxy may read what it forwards.
+            // An upstream proxy can read the requests that it forwards. A request with a token must use a tunnel.
             forward: outbound.destination.origin.scheme == Scheme::Http
                 && is_without_token(outbound.record.decision()),
             origin: outbound.destination.origin,
@@ -64,7 +69,7 @@ impl Service<Outbound> for Forward {
     }
 }
 
-/// Returns whether the decision is that the destination gets no token.
+/// Returns whether it is decided that the destination gets no token.
 fn is_without_token(decision: Option<&Decision>) -> bool {
     decision.is_some_and(|decision| !matches!(decision.grant, CredentialGrant::Token(_)))
 }
@@ -73,8 +78,8 @@ impl Future for ForwardFuture {
     type Output = LayerResult;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
-        let (response, sent) = ready!(self.sent.as_mut().poll(cx))?;
-        let sent = sent.filter(|_| self.keep);
-        Poll::Ready(Ok(response.map(|body| ResponseBody::upstream(body, sent))))
+        let (response, copy) = ready!(self.sent.as_mut().poll(cx))?;
+        let copy = copy.filter(|_| self.keep);
+        Poll::Ready(Ok(response.map(|body| ResponseBody::upstream(body, copy))))
     }
 }

@@ -1,4 +1,5 @@
-//! The fetch in flight. It runs in its own task, so it outlives the request that started it, and always reports a result.
+//! The fetch in flight. It runs in its own task, so it outlives the request that started it, and always reports a
+//! result.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(super) struct InFlightFetch {
 #[derive(Clone, Debug)]
 pub(in crate::token) struct FetchWaiter(watch::Receiver<()>);
 
-/// The decision of the state. It is executed without the state's lock, because a runtime that shuts down drops a new task
-/// at once, and the drop takes the lock.
+/// The next step towards a token: join a fetch, or start one. It is executed without the state's lock, because a
+/// runtime that shuts down drops a new task at once, and the drop takes the lock.
 #[derive(Debug)]
 pub(super) enum FetchPlan {
     Join(FetchWaiter),
@@ -34,13 +35,13 @@ pub(super) enum FetchPlan {
     },
 }
 
-/// Reports to the slot when it is dropped: the result, or an error after a panic or at the runtime's end.
+/// The task of a fetch. Its drop reports to the slot: the result, or an error after a panic or at the runtime's end.
 struct FetchTask {
     slot: Arc<Slot>,
     id: u64,
     started: Now,
     result: Option<Result<Token, FetchError>>,
-    /// Dropped last, after the slot has the result.
+    /// Its drop ends the wait of all waiters. `Drop::drop` runs before it, so the slot then has the result.
     _done: watch::Sender<()>,
 }
 

@@ -12,7 +12,8 @@ use crate::token::clock::{Deadline, Now};
 use crate::token::fetch_error::FetchError;
 use crate::token::value::{Age, Token};
 
-/// The pause after a fetch that returned no fresh token.
+/// The pause after a fetch that returned no fresh token. A source with a cache, such as the metadata server, may
+/// return the same token again.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The pause if the token has less than [`SHORT`] left.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
@@ -47,10 +48,10 @@ pub(super) enum FetchResult {
 // === impl FetchState ===
 
 impl FetchState {
-    /// Returns how to wait for a fetch: the one in flight, or a new one if it may begin.
+    /// Returns the plan to join the fetch in flight, or to start one. Returns `None` during a pause or a backoff.
     ///
-    /// `usable`: the current token may be sent. A fetch that runs for longer than `limit` was suspended with the instance; a
-    /// new one replaces it.
+    /// `usable`: the current token may be sent. A fetch that runs for longer than `limit` was suspended with the
+    /// instance. A new one replaces it.
     pub(super) fn plan_fetch(
         &mut self,
         now: Now,
@@ -67,7 +68,8 @@ impl FetchState {
         Some(self.start(now))
     }
 
-    /// Like [`plan_fetch`](Self::plan_fetch), because an upstream rejected the current token.
+    /// Like [`plan_fetch`](Self::plan_fetch), after an upstream has rejected the current token. Starts at most one
+    /// fetch in [`RENEWAL_INTERVAL`].
     pub(super) fn plan_renewal(&mut self, now: Now, limit: Duration) -> Option<FetchPlan> {
         self.suspect = true;
         if let Some(fetch) = self.current_fetch(now, limit) {
@@ -102,8 +104,8 @@ impl FetchState {
             self.suspect = false;
             FetchResult::New { recovered }
         };
-        // A response with the same token does not shorten its life, and the result of a suspended fetch does not replace a
-        // token that lives longer.
+        // A response with the same token does not shorten its life, and the result of a suspended fetch does not
+        // replace a token that lives longer.
         let (token, to_store) = match known {
             Some(known) if (same || !is_current) && known.left(now) >= token.left(now) => {
                 (known, None)
@@ -130,8 +132,8 @@ impl FetchState {
         (to_store, result)
     }
 
-    /// Records a failure. It causes no backoff if the instance was suspended meanwhile (`suspended`), or if another fetch has
-    /// replaced this one: the failure says nothing about the server.
+    /// Records a failure. It causes no backoff if the instance was suspended meanwhile (`suspended`), or if another
+    /// fetch has replaced this one: the failure says nothing about the server.
     pub(super) fn failed(
         &mut self,
         id: u64,

@@ -1,4 +1,4 @@
-//! Checks that a token is still useful when its response is read.
+//! Checks that a token can still be used when its response is read.
 
 use crate::token::clock::Now;
 use crate::token::parse::Malformed;
@@ -6,7 +6,7 @@ use crate::token::retry::{ATTEMPT, AttemptError};
 use crate::token::value::{Age, Token};
 
 /// Accepts the token of an attempt that began at `start`. If the instance was frozen before the response was read, the
-/// token may be useless. The next attempt then gets a new one.
+/// token may be expired or expiring. The error is then retried, so that the next attempt gets a new token.
 pub(super) fn accept(
     token: Result<Token, Malformed>,
     start: Now,

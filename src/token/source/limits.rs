@@ -20,7 +20,7 @@ const NORMAL_QUEUE: usize = 1_024;
 
 /// Runs the fetches of one server within its limits.
 ///
-/// A fetch must not wait for another fetch of the same limits, because both would hold a permit.
+/// A fetch must not wait for another fetch of the same limits. Both would hold a permit, and could deadlock.
 #[derive(Debug)]
 pub(super) struct FetchLimits {
     timeout: Duration,
@@ -89,8 +89,10 @@ impl FetchLimits {
         retry(end, attempt).await
     }
 
-    /// Waits for a permit. It never returns `None`, because the semaphores are not closed. At most [`NORMAL_AT_ONCE`]
-    /// callers of normal priority wait for a permit that high priority uses too, so high priority waits only briefly.
+    /// Waits for a permit. A caller of normal priority first needs one of [`NORMAL_AT_ONCE`] normal permits, so at most
+    /// that many compete with callers of high priority.
+    ///
+    /// Never returns `None`, because the semaphores are not closed.
     async fn permit(&self, priority: &FetchPriority) -> Option<Permit<'_>> {
         let normal = tokio::select! {
             biased;

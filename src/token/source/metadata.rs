@@ -1,7 +1,8 @@
 //! The client of Google's metadata server.
 //!
 //! Each attempt uses HTTP/1.1 on a new connection. The server is on the same host, and an open connection may be dead
-//! after the instance was suspended. The client ignores `HTTP_PROXY`, which names this sidecar, and follows no redirects.
+//! after the instance was suspended. The client ignores `HTTP_PROXY`, which names this sidecar, and follows no
+//! redirects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +43,8 @@ struct MetadataInner {
     peer: Peer,
     disabled: bool,
     limits: FetchLimits,
-    /// The places that were searched for a credential file. `None` if a metadata server is expected.
+    /// The places that were searched for a credential file, for the error. `None` if a metadata server is expected, so
+    /// no probe is sent.
     searched: Option<Arc<str>>,
     /// Whether a metadata server has answered.
     found: AtomicBool,

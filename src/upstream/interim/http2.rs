@@ -1,4 +1,8 @@
-//! Counts the interim responses of HTTP/2 by frame heads, and inserts the frames that make h2 reset a stream.
+//! Counts the interim responses of HTTP/2 by frame headers, and inserts the frames that make h2 reset a stream.
+//!
+//! The status is not decoded, because HPACK would need a second decoder with its own table. A response is known to be
+//! final if it begins with an indexed `:status` of the static table, or if it ends the stream. Any other response may
+//! be interim. It is known to be interim once another response follows on its stream.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -8,12 +12,14 @@ use crate::frames::{
     SHIFTED,
 };
 
-/// The largest size of the header blocks of interim responses, for one stream and for all streams of a connection without a
-/// final response.
+/// The largest total size of the header blocks of one stream's interim responses.
 const STREAM_BYTES: u32 = 64 * 1024;
+
+/// The largest total size of the header blocks of interim responses, for all tracked streams of a connection.
 const CONNECTION_BYTES: u32 = 256 * 1024;
 
-/// The largest number of streams that are tracked. Streams that the app cancelled count too.
+/// The largest number of streams that are tracked. Streams that the app cancelled count too, because only the
+/// upstream's frames are read.
 const STREAMS: usize = 1024;
 
 /// The largest number of responses on streams that are no longer tracked, for one connection.
@@ -22,26 +28,31 @@ const LATE: u32 = 4096;
 /// The largest number of resets because of interim responses, for one connection.
 const FLOODS: u32 = 256;
 
-/// A response head for which h2 resets a stream: `:status: 200`, and `content-length: x`.
+/// A response head for which h2 resets a stream: `:status: 200`, and `content-length: x`. Neither field enters the
+/// dynamic table of HPACK, so the later responses of the upstream are decoded correctly.
 pub(super) const MALFORMED: &[u8; 5] = &[0x88, 0x0f, 0x0d, 0x01, b'x'];
 
-/// The error code that marks a stream whose connection was lost after interim responses. It is not assigned to any error.
+/// The error code that marks a stream whose connection was lost after interim responses. It is not assigned to any
+/// error.
 pub(super) const LOST: u32 = 0x7369_6401;
 
-/// Reads frame heads and the first byte of header blocks.
+/// Reads frame headers and the first byte of header blocks.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Http2 {
     frames: FrameReader,
-    /// Streams with responses that may be interim, in the order of their first.
+    /// Streams with responses that may be interim, in the order of their first such response.
     streams: Vec<InterimStream>,
-    /// Their bytes together.
+    /// The sum of [`InterimStream::bytes`] over `streams`.
     bytes: u32,
     /// The highest stream that is no longer tracked.
     forgotten: u32,
+    /// The number of responses on streams that are no longer tracked.
     late: u32,
+    /// The number of times that a stream exceeded a limit.
     floods: u32,
 }
 
+/// A stream whose responses so far may all be interim.
 #[derive(Clone, Copy, Debug)]
 struct InterimStream {
     id: u32,
@@ -56,7 +67,7 @@ struct InterimStream {
 // === impl Http2 ===
 
 impl Http2 {
-    /// Reads bytes. Returns `None` if the connection must end.
+    /// Reads bytes. Returns `None` if the connection must end, and `Some(None)` if no frame must be inserted.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<Option<Inserted>> {
         let mut left = bytes;
         while let Some(frame) = self.frames.next(&mut left) {
@@ -74,7 +85,8 @@ impl Http2 {
         Some(None)
     }
 
-    /// Returns the frame that makes h2 reset a stream, before the frame that was read last.
+    /// Returns the frame that makes h2 reset a stream. It is inserted at `at`, before the frame that was read last. The
+    /// bytes from `at` on are read again, so the reader starts anew.
     fn reset(&mut self, id: u32, at: usize) -> Inserted {
         self.end(id);
         self.frames = FrameReader::default();
@@ -84,7 +96,8 @@ impl Http2 {
         Inserted { at, frames }
     }
 
-    /// Returns the frames that reset the streams with interim responses, if no frame is cut off.
+    /// Returns the frames that reset the tracked streams. Returns none if the connection was lost inside a frame,
+    /// because h2 would read them as the rest of that frame.
     pub(super) fn lost(&mut self) -> Bytes {
         let mut frames = BytesMut::new();
         if !self.frames.is_between() {
@@ -101,7 +114,7 @@ impl Http2 {
         !self.streams.is_empty()
     }
 
-    /// Reads a frame head. Returns `None` if there are too many interim responses on its stream.
+    /// Processes a frame. Returns `None` if it exceeds a limit of interim responses.
     fn frame(&mut self, frame: FrameHead) -> Option<()> {
         let FrameHead {
             length,
@@ -132,6 +145,7 @@ impl Http2 {
         }
     }
 
+    /// Processes a response head. Returns `None` if it exceeds a limit.
     fn headers(&mut self, id: u32, length: u32, ends: bool, is_final: bool) -> Option<()> {
         let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) else {
             if !ends && !is_final {
@@ -150,12 +164,12 @@ impl Http2 {
         stream.bytes = stream.bytes.saturating_add(stream.last);
         self.bytes = self.bytes.saturating_add(stream.last);
         stream.last = length;
-        // One of them may be the final one.
+        // The last of these responses may be the final one, so one more than the limit is accepted.
         let few = stream.count <= MOST + 1;
         (few && stream.bytes <= STREAM_BYTES && self.bytes <= CONNECTION_BYTES).then_some(())
     }
 
-    /// Begins to track a stream at its first response.
+    /// Begins to track a stream at its first response. Returns `None` if too many responses cannot be tracked.
     fn follow(&mut self, id: u32, length: u32) -> Option<()> {
         if id <= self.forgotten {
             self.late += 1;
@@ -175,6 +189,7 @@ impl Http2 {
         Some(())
     }
 
+    /// Ends the tracking of a stream.
     fn end(&mut self, id: u32) {
         // Searches from the end: recent streams are the most active.
         if let Some(at) = self.streams.iter().rposition(|stream| stream.id == id) {
@@ -184,7 +199,7 @@ impl Http2 {
     }
 }
 
-/// Writes a frame with a payload of less than 256 bytes.
+/// Writes a frame. Its payload has fewer than 256 bytes, so the last byte of the length field is enough.
 fn put_frame<const LENGTH: usize>(
     bytes: &mut BytesMut,
     kind: u8,

@@ -1,4 +1,5 @@
-//! HTTP/1.1 connections. Each carries one request at a time. Idle ones are kept in a stack.
+//! HTTP/1.1 connections. Each carries one request at a time. The pool keeps idle connections in a stack, and reuses one
+//! only if its last exchange ended cleanly.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, Weak};
@@ -37,15 +38,18 @@ pub(in crate::upstream) struct Http1Connection<B> {
     /// The traffic on the socket since the last request began.
     pub(in crate::upstream) received: ReceiveState,
     pub(in crate::upstream) peer: UpstreamPeer,
+    /// Counts the connection against `--max-memory`.
     charge: Charge,
 }
 
-/// Idle connections, the most recently used on top, because it is the most likely to be open. Those below expire.
+/// Idle connections. The most recently used is on top, because it is the most likely to be open. Unused ones sink and
+/// expire.
 pub(super) struct Idle<B>(Vec<(Arc<Http1Connection<B>>, IdleSince)>);
 
 // === impl Http1Connection ===
 
 impl<B: SendableBody> Http1Connection<B> {
+    /// Starts HTTP/1.1 on a socket. Spawns the task that drives the connection.
     pub(super) async fn open(
         io: Io,
         peer: UpstreamPeer,
@@ -55,6 +59,7 @@ impl<B: SendableBody> Http1Connection<B> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
         let received = io.receive_state();
         let (sender, connection) = http1::Builder::new()
+            // Some servers compare field names case-sensitively, so the app's spelling is kept.
             .preserve_header_case(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER)
@@ -74,8 +79,8 @@ impl<B: SendableBody> Http1Connection<B> {
         }))
     }
 
-    /// Sends a request. Returns it if hyper has not taken any part of it. The future does not hold the request, which
-    /// would make it large.
+    /// Sends a request. The error contains the request if hyper has not taken any part of it. The future does not hold
+    /// the request, because the request would make it large.
     pub(in crate::upstream) fn send(
         &self,
         mut request: Request<CancellableBody<B>>,
@@ -103,11 +108,12 @@ impl<B: SendableBody> Http1Connection<B> {
 
 impl<B: SendableBody> Release for Http1Connection<B> {
     fn ended(self: Arc<Self>, rest: GuardParts, complete: bool) {
-        // Otherwise the drop of the sender closes the connection.
+        // After an incomplete response, or without its pool, the drop of `self` closes the connection.
         let Some(pool) = self.pool.upgrade().filter(|_| complete) else {
             return;
         };
-        // An upstream that responded early may read the rest of the request as another one: no other request follows.
+        // An upstream that responded early may read the rest of the request as another one. The connection is then not
+        // reused.
         let reusable = self.received.in_order();
         if reusable && self.is_ready() {
             pool.give_back(self);
@@ -115,7 +121,8 @@ impl<B: SendableBody> Release for Http1Connection<B> {
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(async move {
-                // The upstream may still want the rest of the request.
+                // The upstream may still read the rest of the request, so hyper sends it. `rest` keeps the permit
+                // meanwhile.
                 if self.ready(pool.wait_timeout).await && reusable {
                     pool.give_back(self);
                 }
@@ -136,19 +143,19 @@ impl<B: SendableBody> Idle<B> {
         Self(Vec::new())
     }
 
-    /// Keeps a connection, unless `most` are already kept.
-    pub(super) fn push(&mut self, connection: Arc<Http1Connection<B>>, most: usize) {
-        if self.0.len() < most {
+    /// Keeps a connection, unless `max_idle` are already kept.
+    pub(super) fn push(&mut self, connection: Arc<Http1Connection<B>>, max_idle: usize) {
+        if self.0.len() < max_idle {
             self.0.push((connection, IdleSince::now()));
         }
     }
 
-    /// Returns the most recently used connection that is open and idle for less than `most`, and whether it needs a
-    /// check.
-    pub(super) fn pop(&mut self, most: Duration) -> Option<(Arc<Http1Connection<B>>, bool)> {
+    /// Returns the most recently used connection that is open and idle for less than `max_age`. The flag is set if it
+    /// must be checked for a close by the upstream.
+    pub(super) fn pop(&mut self, max_age: Duration) -> Option<(Arc<Http1Connection<B>>, bool)> {
         while let Some((connection, since)) = self.0.pop() {
             let age = since.age();
-            if age >= most {
+            if age >= max_age {
                 // All connections below are idle for longer.
                 self.0.clear();
             } else if connection.is_ready() {
@@ -158,18 +165,18 @@ impl<B: SendableBody> Idle<B> {
         None
     }
 
-    /// Closes connections that are too old.
+    /// Drops connections that are closed, or idle for at least `age`.
     pub(super) fn expire(&mut self, age: Duration) {
         self.0
             .retain(|(connection, since)| since.age() < age && !connection.is_closed());
     }
 
-    /// Closes connections that became idle at this time or before.
+    /// Closes connections that became idle at this time or before, for the limit of idle connections to all upstreams.
     pub(super) fn close_until(&mut self, time: &IdleSince) {
         self.0.retain(|(_, since)| !since.is_until(time));
     }
 
-    /// Returns the time at which each became idle.
+    /// Returns the time at which each connection became idle.
     pub(super) fn times(&self) -> impl Iterator<Item = IdleSince> {
         self.0.iter().map(|(_, since)| *since)
     }

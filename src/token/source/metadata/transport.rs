@@ -1,4 +1,4 @@
-//! One request and its response, on a connection of its own.
+//! Sends one request to the metadata server on its own connection, and reads the response.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,9 @@ use crate::destination::{Host, Origin, Scheme};
 use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::BoxError;
 
+/// The time limit of the name resolution and the connection.
 const CONNECT: Duration = Duration::from_secs(1);
+/// The largest body and the largest head of a response, in bytes.
 const LONGEST_BODY: usize = 64 * 1024;
 const LONGEST_HEAD: usize = 64 * 1024;
 
@@ -43,7 +45,7 @@ pub(super) struct BufferedResponse {
     pub(super) body: Bytes,
 }
 
-/// The reason that there is no usable response.
+/// The reason why there is no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
     #[error("no connection: {0}")]
