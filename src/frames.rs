@@ -17,7 +17,7 @@ pub(crate) const END_STREAM: u8 = 0x1;
 /// The flag of a header block's last frame.
 pub(crate) const END_HEADERS: u8 = 0x4;
 /// The flags PADDED and PRIORITY: the payload does not begin with the header block.
-pub(crate) const SHIFTED: u8 = 0x28;
+pub(crate) const PADDED_OR_PRIORITY: u8 = 0x28;
 
 /// The length of a frame header in bytes.
 const HEAD: usize = 9;

@@ -6,7 +6,7 @@ use super::heads::is_full;
 use crate::error::{Error, ErrorKind, cause};
 
 /// The maximum length of hyper's own head.
-const MOST: usize = 256;
+const MAX_BYTES: usize = 256;
 
 /// Returns the status if the bytes are hyper's own response to a parse error: three fields and no body.
 pub(super) fn automatic(bytes: &[u8]) -> Option<u16> {
@@ -19,7 +19,7 @@ pub(super) fn automatic(bytes: &[u8]) -> Option<u16> {
     };
     let head = bytes.strip_suffix(b"\r\n\r\n")?;
     let mut lines = head.split(|byte| *byte == b'\n').skip(1);
-    let own = bytes.len() <= MOST
+    let own = bytes.len() <= MAX_BYTES
         && lines.all(|line| {
             let line = line.to_ascii_lowercase();
             line.starts_with(b"connection: close")

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, PREFACE, RST_STREAM,
-    SHIFTED,
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, PADDED_OR_PRIORITY,
+    PREFACE, RST_STREAM,
 };
 use crate::lock::lock;
 use crate::proxy::ConnectionState;
@@ -190,7 +190,7 @@ impl Rejection {
             // A response without a body whose status is not in the static table (RFC 7541, A).
             HEADERS
                 if frame.flags & END_STREAM != 0
-                    && frame.flags & SHIFTED == 0
+                    && frame.flags & PADDED_OR_PRIORITY == 0
                     && !matches!(frame.payload, [0x88..=0x8e, ..]) =>
             {
                 Some(Self::TooLarge)

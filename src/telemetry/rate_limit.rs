@@ -98,7 +98,7 @@ struct LineWindow {
 
 impl LineLimit {
     /// The number of messages in a second.
-    pub(crate) const MOST: u64 = 10;
+    pub(crate) const MAX_LINES: u64 = 10;
 
     /// Returns the number of messages suppressed since the last one if this message is admitted, else `None`.
     pub(crate) fn due(&self) -> Option<u64> {
@@ -114,7 +114,7 @@ impl LineLimit {
             window.began = Some(now);
             window.admitted = 0;
         }
-        if window.admitted >= Self::MOST {
+        if window.admitted >= Self::MAX_LINES {
             window.suppressed += 1;
             return None;
         }

@@ -186,7 +186,7 @@ impl Failure {
             ErrorKind::HttpProtocol,
             format!(
                 "{peer}: the upstream sent more than {} interim responses (1xx) to one request, or too large ones",
-                interim::MOST
+                interim::MAX_INTERIM
             ),
         )
     }

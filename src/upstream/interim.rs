@@ -15,7 +15,7 @@ mod http1;
 mod http2;
 
 /// The largest number of interim responses to one request.
-pub(super) const MOST: u32 = 32;
+pub(super) const MAX_INTERIM: u32 = 32;
 
 /// Counts the interim responses on one connection.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Inserted {
 
 /// The error of the connection's reader.
 #[derive(Debug, thiserror::Error)]
-#[error("more than {MOST} interim responses (1xx) to one request, or too large ones")]
+#[error("more than {MAX_INTERIM} interim responses (1xx) to one request, or too large ones")]
 struct TooMany;
 
 // === impl TooMany ===

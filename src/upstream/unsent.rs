@@ -13,7 +13,7 @@ use crate::lock::lock;
 use crate::memory::{Charge, Memory};
 
 /// The number of unwritten bytes at which the next chunk waits.
-const MOST: usize = 64 * 1024;
+const MAX_UNSENT: usize = 64 * 1024;
 
 /// Smaller chunks are not tracked, because hyper queues at most 16 chunks.
 const SMALL: usize = 8 * 1024;
@@ -73,7 +73,7 @@ impl Unsent {
 
 impl Pieces {
     fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Acquire) >= MOST
+        self.bytes.load(Ordering::Acquire) >= MAX_UNSENT
     }
 }
 
@@ -89,8 +89,8 @@ impl Drop for Piece {
     fn drop(&mut self) {
         let length = self.bytes.len();
         let before = self.pieces.bytes.fetch_sub(length, Ordering::AcqRel);
-        if before >= MOST
-            && before - length < MOST
+        if before >= MAX_UNSENT
+            && before - length < MAX_UNSENT
             && let Some(waiting) = lock(&self.pieces.waiting).take()
         {
             waiting.wake();
@@ -109,17 +109,17 @@ mod tests {
     async fn the_next_piece_waits_until_one_is_written() {
         let memory = Memory::default();
         let mut unsent = Unsent::default();
-        let first = unsent.track(vec![1; MOST / 2].into(), &memory);
-        let second = unsent.track(vec![2; MOST / 2].into(), &memory);
-        assert_eq!((first[0], second.len()), (1, MOST / 2));
-        assert_eq!(memory.used(), MOST);
+        let first = unsent.track(vec![1; MAX_UNSENT / 2].into(), &memory);
+        let second = unsent.track(vec![2; MAX_UNSENT / 2].into(), &memory);
+        assert_eq!((first[0], second.len()), (1, MAX_UNSENT / 2));
+        assert_eq!(memory.used(), MAX_UNSENT);
         let mut room = pin!(poll_fn(|cx| unsent.poll_room(cx)));
         let early = poll_fn(|cx| Poll::Ready(room.as_mut().poll(cx))).await;
         assert!(early.is_pending());
         let written = tokio::spawn(async move { drop(first) });
         room.await;
         written.await.unwrap();
-        assert_eq!(memory.used(), MOST / 2);
+        assert_eq!(memory.used(), MAX_UNSENT / 2);
         drop((unsent, second));
         assert_eq!(memory.used(), 0);
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::{decode, hex};
 
 /// The largest number of readings. No ordinary client sends a path with more.
-const MOST: usize = 128;
+const MAX_READINGS: usize = 128;
 /// The longest path whose readings are enumerated, in bytes.
 const LONGEST: usize = 8 * 1024;
 
@@ -39,7 +39,7 @@ pub(in crate::policy) fn readings(path: &str) -> Readings {
             let Some(other) = step(&reading).filter(|other| !found.contains(other)) else {
                 continue;
             };
-            if found.len() == MOST {
+            if found.len() == MAX_READINGS {
                 return Readings::Unknown;
             }
             found.push(other);

@@ -11,10 +11,10 @@ use crate::token::retry::{AttemptError, RetryError, retry};
 /// Longer than any useful wait, and short enough for clock arithmetic.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// The number of concurrent fetches. The server limits the rate of its clients.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// The number of concurrent fetches for audiences that requests name. The rest is reserved for access tokens, routes
 /// and facts.
-const NORMAL_AT_ONCE: usize = AT_ONCE / 2;
+const MAX_CONCURRENT_NORMAL: usize = MAX_CONCURRENT / 2;
 /// The number of queued and running fetches for audiences that requests name. Further ones fail at once.
 const NORMAL_QUEUE: usize = 1_024;
 
@@ -43,8 +43,8 @@ impl FetchLimits {
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             timeout: timeout.min(LONGEST_TIMEOUT),
-            permits: Semaphore::new(AT_ONCE),
-            normal_permits: Semaphore::new(NORMAL_AT_ONCE),
+            permits: Semaphore::new(MAX_CONCURRENT),
+            normal_permits: Semaphore::new(MAX_CONCURRENT_NORMAL),
             normal_queue: Semaphore::new(NORMAL_QUEUE),
         }
     }
@@ -89,7 +89,7 @@ impl FetchLimits {
         retry(end, attempt).await
     }
 
-    /// Waits for a permit. A caller of normal priority first needs one of [`NORMAL_AT_ONCE`] normal permits, so at most
+    /// Waits for a permit. A caller of normal priority first needs one of [`MAX_CONCURRENT_NORMAL`] normal permits, so at most
     /// that many compete with callers of high priority.
     ///
     /// Never returns `None`, because the semaphores are not closed.

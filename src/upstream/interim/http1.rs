@@ -1,6 +1,6 @@
 //! Counts the interim responses of HTTP/1.1 by their status lines.
 
-use super::MOST;
+use super::MAX_INTERIM;
 
 /// Parses status lines until that of the final response.
 #[derive(Debug)]
@@ -61,6 +61,6 @@ impl Http1 {
 
     fn interim(&mut self) -> Option<ScanState> {
         self.count += 1;
-        (self.count <= MOST).then_some(ScanState::Head { empty: false })
+        (self.count <= MAX_INTERIM).then_some(ScanState::Head { empty: false })
     }
 }

@@ -6,27 +6,27 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Inserted, MOST};
+use super::{Inserted, MAX_INTERIM};
 use crate::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM,
-    SHIFTED,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS,
+    PADDED_OR_PRIORITY, RST_STREAM,
 };
 
 /// The largest total size of the header blocks of one stream's interim responses.
-const STREAM_BYTES: u32 = 64 * 1024;
+const MAX_STREAM_BYTES: u32 = 64 * 1024;
 
 /// The largest total size of the header blocks of interim responses, for all tracked streams of a connection.
-const CONNECTION_BYTES: u32 = 256 * 1024;
+const MAX_CONNECTION_BYTES: u32 = 256 * 1024;
 
 /// The largest number of streams that are tracked. Streams that the app cancelled count too, because only the
 /// upstream's frames are read.
-const STREAMS: usize = 1024;
+const MAX_STREAMS: usize = 1024;
 
 /// The largest number of responses on streams that are no longer tracked, for one connection.
-const LATE: u32 = 4096;
+const MAX_LATE: u32 = 4096;
 
 /// The largest number of resets because of interim responses, for one connection.
-const FLOODS: u32 = 256;
+const MAX_FLOODS: u32 = 256;
 
 /// A response head for which h2 resets a stream: `:status: 200`, and `content-length: x`. Neither field enters the
 /// dynamic table of HPACK, so the later responses of the upstream are decoded correctly.
@@ -73,7 +73,7 @@ impl Http2 {
         while let Some(frame) = self.frames.next(&mut left) {
             if self.frame(frame).is_none() {
                 self.floods += 1;
-                if self.floods > FLOODS {
+                if self.floods > MAX_FLOODS {
                     return None;
                 }
                 // If the frame began in earlier bytes, the stream is reset at its next frame.
@@ -127,7 +127,7 @@ impl Http2 {
             HEADERS => {
                 let ends = flags & END_STREAM != 0;
                 // An indexed `:status` of the static table, 200 to 500 (RFC 7541, A).
-                let is_final = flags & SHIFTED == 0 && matches!(first, 0x88..=0x8e);
+                let is_final = flags & PADDED_OR_PRIORITY == 0 && matches!(first, 0x88..=0x8e);
                 self.headers(id, length, ends, is_final)
             }
             CONTINUATION => {
@@ -153,7 +153,7 @@ impl Http2 {
             }
             return Some(());
         };
-        if is_final && stream.count > MOST {
+        if is_final && stream.count > MAX_INTERIM {
             return None;
         }
         if is_final || ends {
@@ -165,17 +165,18 @@ impl Http2 {
         self.bytes = self.bytes.saturating_add(stream.last);
         stream.last = length;
         // The last of these responses may be the final one, so one more than the limit is accepted.
-        let few = stream.count <= MOST + 1;
-        (few && stream.bytes <= STREAM_BYTES && self.bytes <= CONNECTION_BYTES).then_some(())
+        let few = stream.count <= MAX_INTERIM + 1;
+        (few && stream.bytes <= MAX_STREAM_BYTES && self.bytes <= MAX_CONNECTION_BYTES)
+            .then_some(())
     }
 
     /// Begins to track a stream at its first response. Returns `None` if too many responses cannot be tracked.
     fn follow(&mut self, id: u32, length: u32) -> Option<()> {
         if id <= self.forgotten {
             self.late += 1;
-            return (self.late <= LATE).then_some(());
+            return (self.late <= MAX_LATE).then_some(());
         }
-        if self.streams.len() >= STREAMS {
+        if self.streams.len() >= MAX_STREAMS {
             let oldest = self.streams.remove(0);
             self.bytes = self.bytes.saturating_sub(oldest.bytes);
             self.forgotten = self.forgotten.max(oldest.id);
