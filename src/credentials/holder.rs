@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::CredentialFile;
-use crate::policy::FileChain;
+use crate::policy::{FileChain, without_own};
 
 // === impl CredentialFile ===
 
@@ -55,9 +55,7 @@ impl CredentialFile {
             Self::Impersonated(file) => file.source.account(),
             _ => None,
         };
-        // The caller's own account is left out of the calls.
-        let delegates = delegates.iter().map(|email| &**email);
-        let delegates = delegates.skip_while(|email| Some(*email) == own);
+        let delegates = without_own(delegates, own).map(|email| &**email);
         Some(FileChain {
             caller: self.source_holder()?.into(),
             is_federated: self.is_federated(),

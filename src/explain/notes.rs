@@ -6,7 +6,7 @@ use crate::policy::{
     BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing,
     FUNCTIONS, FileChain, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP,
     SkipReason, TokenKey, TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api,
-    is_under, tagged,
+    is_under, tagged, without_own,
 };
 
 /// Hosts of Google that get a token only by a rule, and the rule that is usually meant.
@@ -204,10 +204,8 @@ fn roles(principal: &Principal, policy: &Policy, signs: bool) -> Vec<String> {
                 return file_roles(of_file, signs);
             }
             let own = impersonated.base.account().unwrap_or(holder);
-            let accounts = chain.delegates().iter().map(|account| &**account);
-            // The base's own account needs no role on itself.
-            let accounts = accounts.skip_while(|account| *account == own);
-            let accounts: Vec<&str> = accounts.chain([chain.target()]).collect();
+            let delegates = without_own(chain.delegates(), Some(own)).map(|account| &**account);
+            let accounts: Vec<&str> = delegates.chain([chain.target()]).collect();
             let is_federated = matches!(policy.base(), BaseCredential::Federated)
                 && impersonated.base == Principal::Attached;
             let mut notes = of_file.map_or_else(Vec::new, |of_file| file_roles(of_file, false));

@@ -8,7 +8,7 @@ use crate::error::SourceKind;
 
 /// The name of the base credential for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CredentialName {
+pub struct CredentialName {
     /// The kind of source that issues its tokens.
     pub(crate) source: SourceKind,
     /// `the metadata server`, or the file with its kind, account, chain and project.

@@ -22,6 +22,16 @@ pub struct Impersonation {
     target: Arc<str>,
 }
 
+/// Returns the delegates after those at the head that are the caller `own` itself. An account needs no role on itself, and
+/// has its token already.
+pub(crate) fn without_own<'a, T: AsRef<str>>(
+    delegates: &'a [T],
+    own: Option<&'a str>,
+) -> impl Iterator<Item = &'a T> {
+    let is_own = move |delegate: &&T| own == Some(T::as_ref(delegate));
+    delegates.iter().skip_while(is_own)
+}
+
 // === impl Impersonation ===
 
 impl Impersonation {

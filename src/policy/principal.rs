@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::impersonation::Impersonation;
+use super::impersonation::{Impersonation, without_own};
 
 /// The holder of the base credential, if its name is not known.
 pub(super) const BASE_CREDENTIAL: &str = "the base credential";
@@ -82,10 +82,8 @@ impl Principal {
             Self::Impersonated(impersonated) => {
                 let Impersonated { base, chain } = &**impersonated;
                 let own = base.account().unwrap_or(holder);
-                let delegates = chain.delegates().iter().map(|account| &**account);
-                // The base's own account is left out of the calls.
-                let delegates: Vec<&str> =
-                    delegates.skip_while(|account| *account == own).collect();
+                let delegates = without_own(chain.delegates(), Some(own));
+                let delegates: Vec<&str> = delegates.map(|account| &**account).collect();
                 let through = match &*delegates {
                     [] => String::new(),
                     delegates => format!(" through {}", delegates.join(", then ")),

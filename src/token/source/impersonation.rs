@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout_at};
 
 use self::authorisation::Authorisation;
 pub(super) use self::file_target::FileTarget;
-use self::file_target::without_own;
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
 use super::iam::{self, CLOUD_PLATFORM, RequiredRole, TargetAccount};
@@ -25,7 +24,7 @@ use super::{Fetching, TokenSource};
 use crate::config::UpstreamConfig;
 use crate::credentials::CredentialFile;
 use crate::error::{Error, SourceKind, TokenFault};
-use crate::policy::{Principal, TokenKey, TokenKind, project_of};
+use crate::policy::{Principal, TokenKey, TokenKind, project_of, without_own};
 use crate::telemetry::Metrics;
 use crate::token::fact::Fact;
 use crate::token::facts::Facts;
@@ -351,7 +350,7 @@ async fn foreign_delegates(
         // A person and a federated principal have no account.
         None => facts.email(base).await.ok(),
     };
-    without_own(delegates, own.as_ref()).cloned().collect()
+    without_own(delegates, own.as_deref()).cloned().collect()
 }
 
 impl fmt::Debug for Impersonator {

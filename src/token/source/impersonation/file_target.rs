@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
-use crate::policy::Principal;
+use crate::policy::{Principal, without_own};
 use crate::token::source::iam::{self, RequiredRole, TargetAccount};
 
 /// The account of an `impersonated_service_account` file. The file's source credential authorises its calls.
@@ -41,8 +41,7 @@ impl From<&ImpersonatedServiceAccount> for FileTarget {
         scopes.sort_unstable();
         scopes.dedup();
         let url = file.url.to_string();
-        let own = file.source.account().map(str::to_owned);
-        let delegates = without_own(&file.delegates, own.as_ref());
+        let delegates = without_own(&file.delegates, file.source.account());
         let delegates = delegates.map(|email| Arc::from(&**email)).collect();
         Self {
             account: TargetAccount::of_url(&url, &file.target, delegates, iam::LIFETIME),
@@ -76,13 +75,4 @@ impl FileTarget {
             | CredentialFile::ServiceAccount(_) => None,
         }
     }
-}
-
-/// Returns the delegates after those at the head that are the caller itself.
-pub(super) fn without_own<'a, T: PartialEq>(
-    delegates: &'a [T],
-    own: Option<&'a T>,
-) -> impl Iterator<Item = &'a T> {
-    let is_own = move |delegate: &&T| own == Some(*delegate);
-    delegates.iter().skip_while(is_own)
 }
