@@ -26,7 +26,7 @@ use sidentity::config::{AccessLog, Log, LogFormat, LogLevel};
 use sidentity::destination::Destination;
 use sidentity::diagnostics::{AuthRejection, NoTokenReason};
 use sidentity::error::{Error, ErrorKind};
-use sidentity::policy::{Credential, Principal, TokenKey, TokenKind};
+use sidentity::policy::{Credential, CredentialName, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::{
     AccessRecord, Code, Fetch, Lookup, Metrics, RateLimiter, access_log, auth_rejected, init,
     set_project, tunnel_without_token,
@@ -263,7 +263,7 @@ fn carry_tokens(format: LogFormat) {
         iap: false,
         project: None,
     };
-    auth_rejected(&limiter, &rejection, None);
+    auth_rejected(&limiter, &rejection, &CredentialName::default(), None);
     tunnel_without_token(&limiter, &destination.origin, NoTokenReason::InterceptOff);
     panic_in_a_thread(|| panic!("no header value: {PLANTED}"));
 

@@ -12,16 +12,9 @@ use crate::policy::{CredentialName, TokenKind};
 
 /// Logs the rejection and advice, at most once a minute for each status, token and destination. A 403 after a 401 is
 /// another fault, and so is a 403 of another function on the same host.
+///
+/// The token belongs to `credential`, or to an account that it impersonates.
 pub fn auth_rejected(
-    limiter: &RateLimiter,
-    rejection: &AuthRejection<'_>,
-    trace: Option<TraceContext>,
-) {
-    auth_rejected_of(limiter, rejection, &CredentialName::default(), trace);
-}
-
-/// Like [`auth_rejected`], for a token of this base credential or of an account that it impersonates.
-pub(crate) fn auth_rejected_of(
     limiter: &RateLimiter,
     rejection: &AuthRejection<'_>,
     credential: &CredentialName,

@@ -28,7 +28,6 @@ pub use access::access_log;
 pub use code::Code;
 pub(crate) use counts::Counts;
 pub use hints::auth_rejected;
-pub(crate) use hints::auth_rejected_of;
 pub(crate) use hints::interception_failed;
 pub use hints::tunnel_without_token;
 pub(crate) use labels::Connect;

@@ -26,7 +26,7 @@ use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::request::{Authorized, Injected, Outbound};
 use crate::proxy::service::{LayerResult, ProxyService};
-use crate::telemetry::{Metrics, RateLimiter, auth_rejected_of};
+use crate::telemetry::{Metrics, RateLimiter, auth_rejected};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
 
@@ -265,7 +265,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
                 key: &key,
                 account: account.as_deref(),
             };
-            auth_rejected_of(&shared.hints, &rejection, &credential, trace);
+            auth_rejected(&shared.hints, &rejection, &credential, trace);
             let recent = shared.metrics.recent();
             recent.rejected(&rejection, &credential);
         });

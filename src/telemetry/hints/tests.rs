@@ -41,7 +41,12 @@ fn line(host: &str, status: u16, key: &TokenKey, account: Option<&str>) -> serde
             iap: false,
             project: None,
         };
-        auth_rejected(&RateLimiter::new(), &rejection, None);
+        auth_rejected(
+            &RateLimiter::new(),
+            &rejection,
+            &CredentialName::default(),
+            None,
+        );
     })
 }
 
@@ -142,7 +147,7 @@ fn a_hint_is_logged_once_a_minute_per_status_and_destination() {
                     iap: false,
                     project: None,
                 };
-                auth_rejected(&limiter, &rejection, None);
+                auth_rejected(&limiter, &rejection, &CredentialName::default(), None);
             }
             tunnel_without_token(&limiter, &origin(host), NoTokenReason::InterceptOff);
         }
@@ -167,6 +172,7 @@ fn a_403_after_a_401_and_that_of_another_function_are_logged() {
                     iap: false,
                     project: None,
                 },
+                &CredentialName::default(),
                 None,
             );
         }
