@@ -90,14 +90,12 @@ where
     };
     let idle = async {
         ended.notified().await;
-        let mut before = None;
         loop {
-            let bytes = transfer.bytes();
-            if before == Some(bytes) {
+            let before = transfer.bytes();
+            sleep(HALF_CLOSED_TIMEOUT).await;
+            if transfer.bytes() == before {
                 return;
             }
-            before = Some(bytes);
-            sleep(HALF_CLOSED_TIMEOUT).await;
         }
     };
     tokio::select! {
