@@ -29,7 +29,7 @@ mod health;
 mod interruption;
 mod load;
 mod metadata_server;
-mod reading;
+mod read_apart;
 mod run;
 mod runtime;
 mod token;

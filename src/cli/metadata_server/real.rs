@@ -13,7 +13,7 @@ use super::{MetadataServerArgs, cannot_listen, reachable};
 use crate::app;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
-use crate::cli::reading::read_apart;
+use crate::cli::read_apart::read_apart;
 use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;

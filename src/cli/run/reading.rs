@@ -4,29 +4,29 @@ use std::future::pending;
 use std::io;
 use std::pin::Pin;
 
-use crate::cli::reading::read_apart;
+use crate::cli::read_apart::read_apart;
 use crate::config::{self, Config, Diagnostic, Env, RawConfig};
 
 type Loaded = io::Result<Result<Config, Vec<Diagnostic>>>;
 
-/// The configuration's file, and those that it names, as they are being read. At most one thread reads: a file system that does
-/// not respond holds up one.
+/// Reads the configuration's file, and the files that it names. At most one thread reads, so a file system that does not
+/// respond holds up only one thread.
 #[derive(Default)]
 pub(super) struct Reading {
     current: Option<Pin<Box<dyn Future<Output = Loaded> + Send>>>,
-    /// What is read after that, because it may have changed since.
+    /// The next reading, because the files may have changed since the current one began.
     next: Option<(RawConfig, Env)>,
 }
 
 // === impl Reading ===
 
 impl Reading {
-    /// Whether files are being read.
+    /// Returns whether files are being read.
     pub(super) fn is_on(&self) -> bool {
         self.current.is_some()
     }
 
-    /// Begins to read, or reads again after the current reading.
+    /// Begins to read. If files are being read, they are read again afterwards.
     pub(super) fn start(&mut self, flags: RawConfig, env: Env) {
         if self.is_on() {
             self.next = Some((flags, env));
@@ -36,7 +36,7 @@ impl Reading {
         self.current = Some(Box::pin(read));
     }
 
-    /// Completes when files were read. Never completes while nothing is read.
+    /// Completes when the current reading ends. Never completes if nothing is being read.
     pub(super) async fn done(&mut self) -> Loaded {
         let loaded = match &mut self.current {
             Some(reading) => reading.await,

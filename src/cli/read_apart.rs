@@ -17,7 +17,7 @@ pub(super) async fn read_apart<T: Send + 'static>(
     let (sender, done) = oneshot::channel();
     let thread = thread::Builder::new().name("reload".to_owned());
     thread.spawn(move || {
-        // Nobody may wait any more.
+        // Fails if the caller no longer waits.
         let _ = sender.send(read());
     })?;
     done.await.map_err(io::Error::other)
