@@ -99,7 +99,6 @@ async fn an_unusable_token_is_a_retryable_error() {
 
 #[tokio::test]
 async fn an_endpoint_that_speaks_another_protocol_is_a_retryable_error() {
-    let setup = Setup::new().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -107,30 +106,22 @@ async fn an_endpoint_that_speaks_another_protocol_is_a_retryable_error() {
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").await;
         }
     });
-    let login = authorized_user(&setup.google);
-    let login = setup.google.file("login.json", &login);
-    let to = format!("oauth2.googleapis.com:443:127.0.0.1:{port}");
-    let args = [
-        "--connect-to",
-        &to,
-        "--credentials",
-        login.to_str().unwrap(),
-    ];
-    let server = Server::start_without_endpoints(&args);
-    let response = server.await.get(TOKEN).await;
-    assert_eq!(response.status(), 503, "{}", text(&response));
-    assert!(response.headers().contains_key("retry-after"));
+    assert_retryable_at(port).await;
 }
 
 #[tokio::test]
 async fn an_unreachable_endpoint_is_a_retryable_error() {
-    let setup = Setup::new().await;
-    let login = setup
-        .google
-        .file("login.json", &authorized_user(&setup.google));
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = nobody.local_addr().unwrap().port();
     drop(nobody);
+    assert_retryable_at(port).await;
+}
+
+/// Asserts the answer if the token endpoint is this port.
+async fn assert_retryable_at(port: u16) {
+    let setup = Setup::new().await;
+    let login = authorized_user(&setup.google);
+    let login = setup.google.file("login.json", &login);
     let to = format!("oauth2.googleapis.com:443:127.0.0.1:{port}");
     let args = [
         "--connect-to",
