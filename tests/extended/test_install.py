@@ -102,6 +102,29 @@ def test_the_archive_of_this_machine_is_chosen(install, tmp_path, system, machin
     assert done.returncode == 0 and f"installed sidentity 0.3.0 for {target} " in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("mirror", ["http://localhost:x@192.0.2.2:80", "http://127.0.0.1:80@example.com", "https://github.com@example.com"])
+def test_a_mirror_with_user_info_is_refused(install, tmp_path, mirror):
+    done = install("--dir", tmp_path / "usr", "--from", mirror)
+    assert done.returncode == 1 and f"'{mirror}' contains an @" in done.stderr, done.stderr
+    assert not (tmp_path / "usr").exists()
+
+
+@pytest.mark.parametrize("path, message", [
+    ("bin/sidentity/", "bin/sidentity' is a directory"), ("bin", "bin' cannot be written"), ("share", "share' cannot be written"),
+])
+def test_a_path_in_the_way_is_named_before_anything_is_installed(install, tmp_path, path, message):
+    way = tmp_path / "usr" / path
+    if path.endswith("/"):
+        way.mkdir(parents=True)
+    else:
+        way.parent.mkdir(parents=True)
+        way.write_text("")
+    before = files(tmp_path / "usr")
+    done = install("--dir", tmp_path / "usr")
+    assert done.returncode == 1 and message in done.stderr and "installed" not in done.stdout, done.stderr
+    assert files(tmp_path / "usr") == before
+
+
 @pytest.mark.parametrize("system, machine", [("FreeBSD", "amd64"), ("Linux", "riscv64"), ("Darwin", "x86_64")])
 def test_a_machine_without_an_archive_is_named(install, tmp_path, system, machine):
     done = install("--dir", tmp_path / "usr", system=system, machine=machine)
