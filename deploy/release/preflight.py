@@ -37,8 +37,17 @@ def check_arguments(targets, given, out):
             raise Failed(f"{target!r} cannot be built on {here}: run deploy/release/build on {there}, or choose another --target")
     if out.exists() and not out.is_dir():
         raise Failed(f"'{out}' is not a directory: choose another one with --out")
-    if out.exists() and any(out.iterdir()) and not (out / "SHA256SUMS").exists():
-        raise Failed(f"'{out}' has files that are not from a release: choose another directory with --out")
+    foreign = not_of_a_release(out) if out.exists() else []
+    if foreign:
+        raise Failed(f"'{out}' has files that are not from a release, such as '{foreign[0]}': choose another directory with --out")
+
+
+def not_of_a_release(out):
+    """Returns the names in a directory that its SHA256SUMS does not list. A build replaces the others."""
+    sums = out / "SHA256SUMS"
+    lines = sums.read_text(errors="replace").splitlines() if sums.is_file() else []
+    listed = {line.partition("  ")[2] for line in lines} | ({sums.name} if sums.is_file() else set())
+    return sorted(file.name for file in out.iterdir() if file.name not in listed or not file.is_file())
 
 
 def check_machine(targets, compiles):

@@ -32,6 +32,19 @@ def test_a_wrong_argument_is_named_with_what_to_do(args, message):
     assert message in refused(*args)
 
 
+@pytest.mark.parametrize("sums", ["", f"{'0' * 64}  install.sh\n"])
+def test_a_directory_with_another_file_is_kept_though_it_has_checksums(tmp_path, sums):
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    (tmp_path / "install.sh").write_text("of a release")
+    program = tmp_path / "sidentity"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    message = refused("--out", tmp_path, "--binary", f"{AMD64}={program}")
+    assert "has files that are not from a release, such as '" in message
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
+
+
 def test_a_binary_that_does_not_exist_is_an_error_of_usage():
     done = subprocess.run([BUILD, "--binary", f"{AMD64}=/nowhere"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "is not TARGET=PATH with a file at PATH" in done.stderr
