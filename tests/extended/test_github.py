@@ -1,5 +1,6 @@
 """.github: checks workflows with actionlint and zizmor, forms with their schemas, and their statements."""
 
+import json
 import os
 import re
 import subprocess
@@ -49,6 +50,78 @@ def test_the_linters_find_an_injection_and_an_unpinned_action(tmp_path):
 def test_github_accepts_the_file(name, schema):
     done = lint("check-jsonschema", "--builtin-schema", f"vendor.{schema}", FOLDER / name)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+TAG, COMMIT, OBJECT = "v1.2.3", "c" * 40, "b" * 40
+
+
+@pytest.fixture
+def tag_check(tmp_path):
+    """Runs the step of tag.yml with these answers of GitHub, and returns its status and output."""
+    (step,) = yaml.safe_load((FOLDER / "workflows" / "tag.yml").read_text())["jobs"]["tag"]["steps"]
+    gh = tmp_path / "gh"
+    gh.write_text('#!/bin/sh\n[ "$1 $3" = "api --jq" ] && exec jq --raw-output "$4" "$ANSWERS/$(echo "$2" | tr / _)"\n')
+    gh.chmod(0o755)
+
+    def run(kind="tag", status="identical", name=TAG, commit=COMMIT, verification=None):
+        verification = verification or {"verified": True, "reason": "valid"}
+        answers = {
+            f"git/ref/tags/{TAG}": {"ref": f"refs/tags/{TAG}", "object": {"type": kind, "sha": OBJECT}},
+            f"git/tags/{OBJECT}": {"tag": name, "object": {"type": "commit", "sha": commit}, "verification": verification},
+            f"compare/main...{commit}": {"status": status},
+        }
+        for path, answer in answers.items():
+            (tmp_path / f"repos/shop/shop/{path}".replace("/", "_")).write_text(json.dumps(answer))
+        env = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "ANSWERS": str(tmp_path), "GITHUB_REPOSITORY": "shop/shop",
+            "GITHUB_REF_NAME": TAG, "GITHUB_SHA": COMMIT,
+        }
+        done = subprocess.run(["bash", "-e", "-c", step["run"]], env=env, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("status", ["identical", "behind"])
+def test_a_signed_tag_of_a_commit_on_main_is_released(tag_check, status):
+    assert tag_check(status=status) == (0, "")
+
+
+@pytest.mark.parametrize("answers, message", [
+    ({"kind": "commit"}, "v1.2.3 is not an annotated tag"),
+    ({"verification": {"verified": False, "reason": "unsigned"}}, "the signature of v1.2.3 is not verified (unsigned)"),
+    ({"verification": {"verified": False, "reason": "unknown_key"}}, "is not verified (unknown_key)"),
+    ({"name": "v1.2.2"}, "the tag object names v1.2.2"),
+    ({"commit": "d" * 40}, f"names v1.2.3 and {'d' * 40}, not v1.2.3 and {COMMIT}"),
+    ({"status": "ahead"}, f"commit {COMMIT} is not on main"),
+    ({"status": "diverged"}, "is not on main"),
+])  # fmt: skip
+def test_a_tag_that_is_not_signed_or_not_on_main_is_not_released(tag_check, answers, message):
+    status, printed = tag_check(**answers)
+    assert status == 1 and printed.startswith("::error::") and message in printed
+
+
+def test_a_tag_that_github_does_not_answer_for_is_not_released(tag_check, tmp_path):
+    (tmp_path / "gh").write_text("#!/bin/sh\necho 'gh: Not Found (HTTP 404)' >&2\nexit 1\n")
+    assert tag_check()[0] == 1
+
+
+@workflows
+def test_a_workflow_that_a_tag_starts_verifies_the_tag_first(path):
+    workflow = yaml.safe_load(path.read_text())
+    # YAML 1.1 reads `on` as a boolean.
+    if "tags" in ((workflow[True] or {}).get("push") or {}):
+        jobs = workflow["jobs"]
+        assert jobs["tag"]["uses"] == "./.github/workflows/tag.yml" and "needs" not in jobs["tag"]
+        for name in jobs.keys() - {"tag"}:
+            assert "tag" in needed(jobs, name), name
+
+
+def needed(jobs, name):
+    """Returns all jobs that end before this one starts."""
+    direct = jobs[name].get("needs", [])
+    direct = {direct} if isinstance(direct, str) else set(direct)
+    return direct.union(*(needed(jobs, other) for other in direct))
 
 
 @workflows
@@ -102,12 +175,31 @@ def test_a_bug_report_asks_for_the_version_the_configuration_and_the_decision():
         assert any(command in label for label in required), command
 
 
-def test_paths_of_owners_and_updates_exist():
+def owners():
+    """Returns the pairs of pattern and owners in CODEOWNERS."""
     for line in (FOLDER / "CODEOWNERS").read_text().splitlines():
-        if line and not line.startswith(("#", "*")):
-            assert (ROOT / line.split()[0].strip("/")).exists(), line
+        if line and not line.startswith("#"):
+            pattern, *names = line.split()
+            yield pattern, names
+
+
+def test_paths_of_owners_and_updates_exist():
+    for pattern, _ in owners():
+        # GitHub compares a pattern with a leading slash from the root, and one with a slash at its end with directories only.
+        path = ROOT / pattern.strip("/")
+        assert pattern == "*" or pattern.startswith("/") and (path.is_dir() if pattern.endswith("/") else path.is_file()), pattern
     for ecosystem, folder in updated():
         assert (ROOT / folder.strip("/")).is_dir(), (ecosystem, folder)
+
+
+def test_the_paths_where_a_token_could_leak_are_those_of_the_security_reviewers_alone():
+    """GitHub asks for one owner of the last matching line. A second team there would make the first one optional."""
+    listed = list(owners())
+    assert listed[0] == ("*", ["@sidentity/maintainers"])
+    assert all(names == ["@sidentity/security"] for _, names in listed[1:])
+    paths = {pattern for pattern, _ in listed[1:]}
+    sources = {f"/src/{name}/" for name in "credentials destination dns intercept policy proxy token upstream".split()}
+    assert sources | {"/.github/", "/deploy/install", "/deploy/release/", "/deny.toml"} <= paths
 
 
 def updated():
