@@ -35,6 +35,14 @@ def check_arguments(targets, given, out):
         there = "macOS" if target in MACOS else "Linux"
         if there != here:
             raise Failed(f"{target!r} cannot be built on {here}: run deploy/release/build on {there}, or choose another --target")
+    try:
+        check_directory(out)
+    except OSError as error:
+        raise Failed(f"'{out}' cannot be read ({error.strerror}): choose another directory with --out") from None
+
+
+def check_directory(out):
+    """Refuses a directory whose files a build would replace although they are not from a release."""
     if out.exists() and not out.is_dir():
         raise Failed(f"'{out}' is not a directory: choose another one with --out")
     foreign = not_of_a_release(out) if out.exists() else []
