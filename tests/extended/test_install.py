@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 from files import serving
+from recipes import free_port
 from stage import ROOT
 from release import AMD64, ARM64
 
@@ -60,7 +61,7 @@ def releases(tmp_path):
 def install(releases, tmp_path):
     """Runs the script. `system` and `machine` are what uname says, and `without` are programs that it does not find."""
 
-    def run(*args, system="Linux", machine="x86_64", without=(), script=SCRIPT):
+    def run(*args, system="Linux", machine="x86_64", without=(), script=SCRIPT, cwd=None, **variables):
         programs = tmp_path / "programs"
         shutil.rmtree(programs, ignore_errors=True)
         programs.mkdir()
@@ -72,8 +73,11 @@ def install(releases, tmp_path):
         temporary = tmp_path / "temporary"
         temporary.mkdir(exist_ok=True)
         env = {"PATH": str(programs), "HOME": str(tmp_path / "home"), "TMPDIR": str(temporary)}
+        env = {name: value for name, value in (env | variables).items() if value is not None}
         command = [shutil.which("sh"), script, "--from", releases[1], *args]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, cwd=cwd)
+        # One line says what failed. Messages of other programs do not appear.
+        assert done.returncode == 0 or done.stderr.startswith("install.sh: ") and done.stderr.count("\n") == 1 or script != SCRIPT, done.stderr
         assert not list(temporary.iterdir()), "files are left behind"
         return done
 
@@ -132,12 +136,47 @@ def test_a_machine_without_an_archive_is_named(install, tmp_path, system, machin
     assert not (tmp_path / "usr").exists()
 
 
-@pytest.mark.parametrize("version", ["0.2.0", "v0.2.0"])
-def test_a_named_version_replaces_the_installed_one(install, tmp_path, version):
+@pytest.mark.parametrize("args", [["--version", "0.2.0"], ["--version", "v0.2.0"], ["--version=0.2.0"], ["--version=v0.2.0"]])
+def test_a_named_version_replaces_the_installed_one(install, tmp_path, args):
     assert install("--dir", tmp_path / "usr").returncode == 0
-    done = install("--dir", tmp_path / "usr", "--version", version)
+    done = install("--dir", tmp_path / "usr", *args)
     assert done.returncode == 0 and "installed sidentity 0.2.0 " in done.stdout, done.stderr
     assert files(tmp_path / "usr") == INSTALLED
+
+
+@pytest.mark.parametrize("args", [["--version", "latest"], ["--version=latest"]])
+def test_latest_is_a_version(install, tmp_path, args):
+    done = install("--dir", tmp_path / "usr", *args)
+    assert done.returncode == 0 and "installed sidentity 0.3.0 " in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("directory, place", [
+    ("usr", "work/usr"), ("./usr", "work/usr"), ("../usr", "work/../usr"), (".", "work/."), ("~", "home"), ("~/usr", "home/usr"),
+    ("~/a b", "home/a b"),
+])  # fmt: skip
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_relative_directory_and_a_tilde_are_expanded(install, tmp_path, directory, place, joined):
+    (tmp_path / "work").mkdir()
+    done = install(*([f"--dir={directory}"] if joined else ["--dir", directory]), cwd=tmp_path / "work")
+    assert done.returncode == 0 and f" in {tmp_path}/{place}/bin" in done.stdout, done.stderr
+    assert files(tmp_path / place) == INSTALLED
+    assert not list((tmp_path / "work").glob("~*"))
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_a_user_without_a_home_directory_is_told_to_choose_one(install, tmp_path, home):
+    script = tmp_path / "script"
+    script.write_text(SCRIPT.read_text().replace("$(id -u)", "1000"))
+    for args in ([], ["--dir", "~/usr"]):
+        done = install(*args, script=script, cwd=tmp_path, HOME=home)
+        assert done.returncode == 1 and not (tmp_path / "usr").exists()
+        assert done.stderr == "install.sh: HOME is not set to a path: choose a directory with --dir, such as --dir /usr/local\n"
+    assert install("--dir", tmp_path / "usr", script=script, HOME=home).returncode == 0
+
+
+def test_a_temporary_directory_that_cannot_be_made_is_reported(install, tmp_path):
+    done = install("--dir", tmp_path / "usr", TMPDIR="/proc/nowhere")
+    assert done.returncode == 1 and "set TMPDIR to a directory that you may write" in done.stderr
 
 
 def test_an_archive_with_another_checksum_is_not_installed(install, releases, tmp_path):
@@ -146,6 +185,40 @@ def test_an_archive_with_another_checksum_is_not_installed(install, releases, tm
     done = install("--dir", tmp_path / "usr")
     assert done.returncode == 1 and "but SHA256SUMS says" in done.stderr and "nothing was installed" in done.stderr
     assert not (tmp_path / "usr").exists()
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda content: content[: len(content) // 2], "cannot be unpacked ("), (lambda content: b"<html>", "cannot be unpacked ("),
+    (lambda content: archive("0.2.0", AMD64)[1], "has no 'sidentity'"), (lambda content: b"", "cannot be unpacked ("),
+])  # fmt: skip
+def test_a_damaged_archive_is_named_with_where_others_are(install, releases, tmp_path, damage, message):
+    folder = releases[0] / "latest" / "download"
+    name, content = archive("0.3.0", AMD64)
+    content = damage(content)
+    (folder / name).write_bytes(content)
+    (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+    done = install("--dir", tmp_path / "usr")
+    assert done.returncode == 1 and f"{releases[1]}/latest/download/{name} {message}" in done.stderr, done.stderr
+    assert f"nothing was installed, {releases[1]} lists other releases" in done.stderr
+    assert not (tmp_path / "usr").exists()
+
+
+@pytest.mark.parametrize("without", [(), ("curl",)])
+def test_an_unknown_version_is_named_with_the_list_of_releases(install, releases, tmp_path, without):
+    done = install("--dir", tmp_path / "usr", "--version", "9.9.9", without=without)
+    assert done.returncode == 1 and f"cannot download {releases[1]}/download/v9.9.9/SHA256SUMS (" in done.stderr
+    assert done.stderr.endswith(f"): {releases[1]} lists the releases\n") and ("404" in done.stderr or without), done.stderr
+
+
+def test_a_release_without_an_archive_for_this_machine_is_named(install, releases, tmp_path):
+    (releases[0] / "latest" / "download" / "SHA256SUMS").write_text("<html>\n")
+    done = install("--dir", tmp_path / "usr")
+    assert done.returncode == 1 and f"names no archive for {AMD64}: {releases[1]} lists the releases" in done.stderr
+
+
+def test_a_server_that_does_not_answer_is_named(install, tmp_path):
+    done = install("--from", f"http://127.0.0.1:{free_port()}", "--dir", tmp_path / "usr")
+    assert done.returncode == 1 and "/latest/download/SHA256SUMS (curl: (7) " in done.stderr, done.stderr
 
 
 def test_a_program_that_does_not_run_here_is_not_installed(install, releases, tmp_path, monkeypatch):
@@ -160,7 +233,11 @@ def test_a_program_that_does_not_run_here_is_not_installed(install, releases, tm
 
 
 @pytest.mark.parametrize("args, message", [
-    (["--version", "9.9.9"], "cannot download"), (["--version"], "--version needs a value"), (["--version", "../1"], "is not a version"),
+    (["--version"], "--version needs a value"), (["--version", "../1"], "is not a version"), (["--version", "v"], "'' is not a version"),
+    (["--version", ""], "the value of --version is empty"), (["--version="], "the value of --version is empty"),
+    (["--dir", ""], "the value of --dir is empty"), (["--dir="], "the value of --dir is empty"), (["--from="], "the value of --from is empty"),
+    (["--dir", "--version", "0.2.0"], "--dir needs a value, not '--version'"), (["--dir", "~jane/x"], "names the home directory of another user"),
+    (["0.2.0"], "'0.2.0' is not an option"), (["--versions=1"], "'--versions=1' is not an option"),
     (["--prefix", "/usr"], "'--prefix' is not an option: see --help"), (["--from", "http://mirror.example"], "must be served over TLS"),
     (["--from", "file:///srv"], "is not an https:// URL"), (["--dir", "/proc/nowhere"], "cannot be written: choose another directory"),
 ])
@@ -170,7 +247,8 @@ def test_a_wrong_option_is_named_with_what_to_do(install, args, message):
 
 
 def test_a_machine_without_a_tool_is_told_which(install, tmp_path):
-    for without, message in {("curl", "wget"): "neither curl nor wget", ("sha256sum",): "neither sha256sum nor shasum"}.items():
+    messages = {("curl", "wget"): "neither curl nor wget", ("sha256sum",): "neither sha256sum nor shasum", ("tar",): "tar is not installed"}
+    for without, message in messages.items():
         done = install("--dir", tmp_path / "usr", without=without)
         assert done.returncode == 1 and message in done.stderr and not (tmp_path / "usr").exists(), done.stderr
 
