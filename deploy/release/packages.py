@@ -1,6 +1,7 @@
 """Debian and RPM packages, both from nfpm.yaml."""
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import tools
 from project import ROOT, run
 
 HERE = Path(__file__).resolve().parent
+DOCUMENTS = ["CHANGELOG.md.gz", "README.md", "THIRD-PARTY-NOTICES", "copyright"]
 MAINTAINER = re.search("^maintainer: (.*)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)[1]
 
 
@@ -22,8 +24,28 @@ def write(project, target, binary, texts, out):
     env = os.environ | {
         "ARCH": tools.architecture(target), "VERSION": project.version, "SOURCE_DATE_EPOCH": str(project.epoch),
     }
-    for packager in ("deb", "rpm"):
-        run(tools.nfpm(), "package", "--config", HERE / "nfpm.yaml", "--packager", packager, "--target", out, cwd=stage, env=env)
+    for packager, config in configs(stage, project).items():
+        run(tools.nfpm(), "package", "--config", config, "--packager", packager, "--target", out, cwd=stage, env=env)
+
+
+def configs(stage, project):
+    """Writes what nFPM reads for each format. Only for RPM it marks the documentation, and writes a changelog: in a Debian package it
+    leaves out marked files, and names the changelog as if the version had a Debian revision."""
+    entry = {
+        "semver": f"{project.version}-1", "date": timestamp(project).isoformat(), "packager": MAINTAINER,
+        "changes": [{"note": "The changes are listed in CHANGELOG.md.gz of the documentation."}],
+    }  # fmt: skip
+    # JSON is YAML.
+    (stage / "changelog.yaml").write_text(json.dumps([entry]))
+    pages = {f"man/{page.name}": f"/usr/share/man/man1/{page.name}" for page in sorted((stage / "man").iterdir())}
+    files = pages | {name: f"/usr/share/doc/sidentity/{name}" for name in DOCUMENTS}
+    made = {}
+    for packager, mark, more in (("deb", {}, ""), ("rpm", {"type": "doc"}, "changelog: changelog.yaml\n")):
+        entries = [{"src": src, "dst": dst, "file_info": {"mode": 0o644}} | mark for src, dst in files.items()]
+        text = (HERE / "nfpm.yaml").read_text() + "".join(f"  - {json.dumps(entry)}\n" for entry in entries)
+        made[packager] = stage / f"nfpm-{packager}.yaml"
+        made[packager].write_text(text + more)
+    return made
 
 
 def lay_out(stage, project, binary, texts):
@@ -53,8 +75,12 @@ def debian_changelog(project):
     return (
         f"sidentity ({project.version}) unstable; urgency=medium\n\n"
         "  * The changes are listed in CHANGELOG.md.gz beside this file.\n\n"
-        f" -- {MAINTAINER}  {format_datetime(datetime.fromtimestamp(project.epoch, timezone.utc))}\n"
+        f" -- {MAINTAINER}  {format_datetime(timestamp(project))}\n"
     )
+
+
+def timestamp(project):
+    return datetime.fromtimestamp(project.epoch, timezone.utc)
 
 
 def packaged(unit):

@@ -226,6 +226,12 @@ def test_the_rpm_has_the_same_files(dist):
     files = set(query("--list"))
     assert {"/usr/bin/sidentity", "/usr/lib/systemd/system/sidentity.service", "/usr/share/man/man1/sidentity.1.gz"} <= files
     assert query("--configfiles") == ["/etc/sidentity/sidentity.yaml"]
+    assert set(query("--docfiles")) == {path for path in files if path.startswith(("/usr/share/man/", "/usr/share/doc/"))}
+    assert "/usr/share/man/man1/sidentity-run.1.gz" in query("--docfiles")
+    assert query("--licensefiles") == ["/usr/share/licenses/sidentity/LICENSE"]
+    title, entry = filter(None, query("--changelog"))
+    assert re.fullmatch(rf"\* \w{{3}} \w{{3}} \d{{2}} \d{{4}} [^<]+ <\S+@\S+> - {re.escape(VERSION)}-1", title), title
+    assert entry.startswith("- The changes are listed in CHANGELOG.md.gz")
     assert not [line for line in query("--requires") if not line.startswith(("rpmlib(", "/bin/sh"))]
     done = subprocess.run(["rpm", "--checksig", "--nosignature", only(dist, "*.rpm")], capture_output=True, text=True)
     assert done.returncode == 0 and "digests OK" in done.stdout, done.stdout
