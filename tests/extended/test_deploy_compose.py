@@ -7,7 +7,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from manifests import DEPLOY
+from manifests import DEPLOY, VALUES, check, substituted
 from podman import mounts, userland
 from stage import ROOT, WORK
 
@@ -36,6 +36,40 @@ def test_compose_builds_and_mounts_exist_and_no_port_is_public():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert service["read_only"] and service["cap_drop"] == ["ALL"]
     assert (FOLDER / SERVICES["metadata"]["build"]["context"]).resolve() == ROOT
+
+
+# The fields that `gcloud run compose` translates: https://docs.cloud.google.com/run/docs/deploy-run-compose.
+TRANSLATED = {
+    "build", "command", "configs", "container_name", "cpus", "depends_on", "entrypoint", "environment", "expose", "image", "ports",
+    "secrets", "volumes", "x-google-cloudrun",
+}  # fmt: skip
+
+
+def test_gcloud_run_compose_translates_every_field():
+    text = substituted((FOLDER / "cloud-run.yaml").read_text())
+    PyCompose.from_yaml(text).validate()
+    file = yaml.safe_load(text)
+    services = file["services"]
+    assert set(file) == {"name", "services"} and {field for service in services.values() for field in service} <= TRANSLATED
+    (app,) = (name for name, service in services.items() if service.get("x-google-cloudrun") == {"ingress-container": True})
+    assert [name for name, service in services.items() if "ports" in service] == [app]
+    # A container that others wait for needs a port, which Cloud Run probes.
+    for name in services[app]["depends_on"]:
+        assert services[name]["expose"]
+
+
+def test_the_sidecar_of_gcloud_run_compose_has_the_route_that_the_app_calls():
+    services = yaml.safe_load(substituted((FOLDER / "cloud-run.yaml").read_text()))["services"]
+    done = check([], {"K_SERVICE": "shop"} | services["sidentity"]["environment"], {})
+    assert done.returncode == 0, done.stderr
+    effective = yaml.safe_load(done.stdout)
+    (port,) = services["sidentity"]["expose"]
+    assert effective["admin"]["listen"] == f"0.0.0.0:{port}" and effective["proxy"]["listen"] is False
+    (route,) = effective["routes"]
+    assert services["app"]["environment"] == {"BILLING_URL": f"http://localhost:{route['listen']}"}
+    assert route["upstream"].rstrip("/") == VALUES["BILLING_URL"]
+    # Without a command of its own it runs the image's.
+    assert 'CMD ["run"]' in (DEPLOY / "Dockerfile").read_text()
 
 
 def order():
