@@ -73,10 +73,11 @@ class Browser:
                 return
         raise AssertionError(f"the keyboard does not reach {id}")
 
-    def picture(self, name):
-        """Takes a screenshot of the whole page."""
+    def picture(self, name, height=None):
+        """Takes a screenshot of the whole page, or of its upper part."""
         PICTURES.mkdir(parents=True, exist_ok=True)
-        width, height = self.run("return [innerWidth, document.documentElement.scrollHeight]")
+        width, whole = self.run("return [innerWidth, document.documentElement.scrollHeight]")
+        height = height or whole
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
         (PICTURES / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
@@ -318,3 +319,56 @@ def test_without_scripts_the_page_links_to_other_sources(browser, busy):
         assert "/status as JSON" in browser.driver.find_element(By.TAG_NAME, "noscript").text
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+# Adds a quarter of an hour of traffic, and the names of a real deployment, to what the sidecar answers.
+WITH_A_PAST = """
+const real = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await real(...request);
+  if (String(request[0]) !== "status") return answer;
+  const names = {
+    [location.host]: "127.0.0.1:9090", "127.0.0.1:0/billing": "8081/billing", "127.0.0.1:0": "8082", "svc.a.run.app": "billing-424242.us-central1.run.app",
+    "a.unnamed.example": "ledger.corp.example", "*.unnamed.example": "*.corp.example", "*.denied.example": "*.ads.example",
+    "x.denied.example": "x.ads.example", "public.example": "api.example.com", "emulator@": "shop-runner@",
+  };
+  let text = await answer.text();
+  const status = JSON.parse(text);
+  names[status.metadata_server] = "169.254.169.254:80";
+  const port = (address) => new URL(address).port;
+  names[`127.0.0.1:${port(status.listeners.find((l) => l.kind === "proxy").address)}`] = "127.0.0.1:3128";
+  for (const [index, route] of status.routes.entries()) names[`127.0.0.1:${port(route.address)}`] = `127.0.0.1:${8081 + index}`;
+  for (const [name, other] of Object.entries(names)) text = text.replaceAll(name, other);
+  text = text.replace(/at 127\\.0\\.0\\.1:\\d+: its certificate/g, "at 10.12.0.7:443: its certificate");
+  const shown = JSON.parse(text), history = shown.history;
+  shown.started = shown.since = new Date(Date.parse(shown.now) - 42 * 60e3).toISOString();
+  const wave = (column, period) => Math.sin(column * 2 * Math.PI / period);
+  const columns = [...Array(90).keys()];
+  history.requests = columns.map((c) => Math.round(120 + 70 * wave(c, 80) + 25 * wave(c, 7)));
+  history.upstream_errors = columns.map((c) => (c > 55 && c < 78 ? 2 : 0));
+  history.rejected = columns.map((c) => (c === 30 ? 1 : 0));
+  history.failed = columns.map((c) => (c % 40 === 9 ? 1 : 0));
+  history.p50 = columns.map((c) => 0.0022 + 0.0003 * wave(c, 11));
+  history.p90 = columns.map((c) => 0.0057 + 0.002 * wave(c, 5));
+  history.p99 = columns.map((c) => 0.035 + 0.012 * wave(c, 9));
+  const sum = (list) => list.reduce((a, b) => a + b);
+  const counts = {502: sum(history.failed), 503: sum(history.upstream_errors), 403: 1};
+  history.total = {requests: sum(history.requests), errors: counts[502] + counts[503] + 1, p50: 0.0022, p90: 0.0057, p99: 0.038};
+  shown.errors = shown.errors.filter((error) => error.error !== "http_request_denied");
+  for (const error of shown.errors) error.count = error.calls = error.recent_calls = counts[error.status];
+  return new Response(JSON.stringify(shown), {headers: answer.headers});
+};
+"""
+
+
+@pytest.mark.parametrize(("name", "width", "dark"), [("status", 1280, False), ("status-dark", 1280, True)])
+def test_a_picture_for_the_documents_is_taken(browser, busy, name, width, dark):
+    """Copy target/extended/page/status.png and status-dark.png to docs/ when the page has changed."""
+    script = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WITH_A_PAST})
+    try:
+        browser.open(busy.admin, width, dark)
+        browser.until(lambda: "shop-runner@" in browser.text("facts"))
+        assert "44 calls" in browser.text("verdict"), browser.text("verdict")
+        browser.picture(name, 1190)
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
