@@ -24,7 +24,9 @@ use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{
     CredentialProvider, Interception, OpenedTunnel, OpenedTunnelSender, RequestBody, SharedState,
 };
-use crate::server::{Listener, ListenerError, ProcessTree, Server, ServerLimits, Serving};
+use crate::server::{
+    Listener, ListenerError, ProcessTree, Server, ServerLimits, SharedListenerState,
+};
 use crate::telemetry::Metrics;
 use crate::token::{Facts, Logins, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
@@ -72,7 +74,7 @@ pub struct App {
     control: Control,
     server: Server,
     opened: mpsc::Receiver<OpenedTunnel>,
-    listeners: Vec<(Listener, Serving)>,
+    listeners: Vec<(Listener, SharedListenerState)>,
     admin: (Vec<Listener>, Arc<ArcSwap<Admin>>),
 }
 
@@ -156,7 +158,7 @@ impl App {
         );
         let generation = Generation::new(&process, config, provider, upstream);
         let serving = generation.served.iter().cloned().map(ArcSwap::from_pointee);
-        let serving: Vec<Serving> = serving.map(Arc::new).collect();
+        let serving: Vec<SharedListenerState> = serving.map(Arc::new).collect();
         let admin = Arc::new(ArcSwap::from_pointee(generation.admin.clone()));
         Ok(Self {
             listeners: sockets

@@ -27,7 +27,7 @@ use crate::proxy::{
     ClientConnection, CredentialProvider, InProgress, Ingress, TooManyAnswers, is_cross_site,
     is_from_host, is_ours, leave_head, next_of,
 };
-use crate::server::{Application, ConnectionAddrs, ConnectionClass};
+use crate::server::{ConnectionAddrs, ConnectionClass, ConnectionHandler};
 use crate::telemetry::{LogThrottle, Metrics, TEXT_FORMAT};
 
 const PATHS: &str =
@@ -105,7 +105,7 @@ impl AdminPort {
     }
 }
 
-impl Application for AdminPort {
+impl ConnectionHandler for AdminPort {
     type Service = AdminService;
 
     fn class(&self) -> ConnectionClass {

@@ -14,7 +14,7 @@ use crate::destination::Host;
 use crate::diagnostics::startup::ConfigSummary;
 use crate::lock::lock;
 use crate::proxy::{CredentialProvider, InFlight, Ingress, locate_routes};
-use crate::server::{IdleTimeout, Serving};
+use crate::server::{IdleTimeout, SharedListenerState};
 use crate::telemetry;
 use crate::token::Slot;
 use crate::upstream::BadRoots;
@@ -28,7 +28,7 @@ struct Running {
     process: Process,
     generation: Mutex<Generation>,
     /// The state of each listener, in the order of [`Generation::served`].
-    serving: Vec<Serving>,
+    serving: Vec<SharedListenerState>,
     admin: Arc<ArcSwap<Admin>>,
     idle: IdleTimeout,
 }
@@ -39,7 +39,7 @@ impl Control {
     pub(super) fn new(
         process: Process,
         generation: Generation,
-        serving: Vec<Serving>,
+        serving: Vec<SharedListenerState>,
         admin: Arc<ArcSwap<Admin>>,
         idle: IdleTimeout,
     ) -> Self {

@@ -64,7 +64,7 @@ impl Ingress {
     }
 
     /// Returns whether a caller must authenticate (`--proxy-auth`).
-    pub(crate) fn asks_for_proof(&self) -> bool {
+    pub(crate) fn requires_auth(&self) -> bool {
         match &self.kind {
             IngressKind::Forward(forward) => forward.auth.is_some(),
             IngressKind::Route(_) | IngressKind::Intercepted(_) | IngressKind::NoRoute => false,

@@ -14,8 +14,8 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::app_connections::AppConnections;
-use super::connection_service::{ConnectionAddrs, Serving};
+use super::app_handler::AppHandler;
+use super::connection_service::{ConnectionAddrs, SharedListenerState};
 use super::evictable::{EvictableSet, Eviction};
 use super::io::ClientProtocol;
 use super::limits::{HttpLimits, ServerLimits};
@@ -38,18 +38,15 @@ const UNIDENTIFIED: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves the connections of one listener.
-pub(crate) trait Application: Clone + Send + Sync + 'static {
+pub(crate) trait ConnectionHandler: Clone + Send + Sync + 'static {
     /// Serves the requests of a connection.
     type Service: HttpService;
 
     /// Returns the class of a connection that is accepted now.
     fn class(&self) -> ConnectionClass;
 
-    /// Looks up the process of a connection of [`ConnectionClass::Unidentified`]. Returns its application and class.
-    fn identified(
-        self,
-        _: ConnectionAddrs,
-    ) -> impl Future<Output = (Self, ConnectionClass)> + Send {
+    /// Looks up the process of a connection of [`ConnectionClass::Unidentified`]. Returns its handler and class.
+    fn identify(self, _: ConnectionAddrs) -> impl Future<Output = (Self, ConnectionClass)> + Send {
         std::future::ready((self, ConnectionClass::Stranger))
     }
 
@@ -129,23 +126,27 @@ impl Server {
     }
 
     /// Accepts in a task until [`close`](Self::close) is called.
-    pub(crate) fn listen(&self, listener: Listener, serving: Serving) {
-        let application = AppConnections::new(self, serving);
-        self.tasks.spawn(self.clone().accept(listener, application));
+    pub(crate) fn listen(&self, listener: Listener, serving: SharedListenerState) {
+        let handler = AppHandler::new(self, serving);
+        self.tasks.spawn(self.clone().accept(listener, handler));
     }
 
     /// Accepts in a task until the process ends, because probes and scrapes come during a drain too.
-    pub(crate) fn listen_admin<A: Application>(&self, listener: Listener, application: A) {
+    pub(crate) fn listen_admin<H: ConnectionHandler>(&self, listener: Listener, handler: H) {
         let apart = Self {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             ..self.clone()
         };
-        tokio::spawn(apart.accept(listener, application));
+        tokio::spawn(apart.accept(listener, handler));
     }
 
     /// Serves intercepted tunnels with the state of a listener, until [`close`](Self::close) is called.
-    pub(crate) fn serve_opened(&self, mut opened: mpsc::Receiver<OpenedTunnel>, serving: Serving) {
+    pub(crate) fn serve_opened(
+        &self,
+        mut opened: mpsc::Receiver<OpenedTunnel>,
+        serving: SharedListenerState,
+    ) {
         let server = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -156,20 +157,13 @@ impl Server {
                 let Some(OpenedTunnel { stream, ingress }) = opened else {
                     return;
                 };
-                let application = AppConnections::new(&server, serving.clone()).inside(ingress);
+                let handler = AppHandler::new(&server, serving.clone()).inside(ingress);
                 let room = server.make_room(ConnectionClass::App, 0).await;
                 let protocol = match &stream {
                     Either::Left(tls) => ClientProtocol::agreed(tls.get_ref().1.alpn_protocol()),
                     Either::Right(_) => None,
                 };
-                server.spawn(
-                    stream,
-                    protocol,
-                    None,
-                    &application,
-                    ConnectionClass::App,
-                    room,
-                );
+                server.spawn(stream, protocol, None, &handler, ConnectionClass::App, room);
             }
         });
     }
@@ -181,25 +175,25 @@ impl Server {
         self.tasks.wait().await;
     }
 
-    async fn accept<A: Application>(self, listener: Listener, application: A) {
+    async fn accept<H: ConnectionHandler>(self, listener: Listener, handler: H) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.socket.accept() => accepted,
                 () = self.closing.cancelled() => return,
             };
-            let class = application.class();
+            let class = handler.class();
             match accepted {
                 Ok(accepted) => {
                     let room = self.make_room(class, accepted.descriptor()).await;
                     match accepted {
                         Accepted::Tcp(stream, addrs) if class == ConnectionClass::Unidentified => {
-                            self.identify(stream, addrs, &application).await;
+                            self.identify(stream, addrs, &handler).await;
                         }
                         Accepted::Tcp(stream, addrs) => {
-                            self.spawn(stream, None, Some(addrs), &application, class, room);
+                            self.spawn(stream, None, Some(addrs), &handler, class, room);
                         }
                         Accepted::Unix(stream) => {
-                            self.spawn(stream, None, None, &application, class, room);
+                            self.spawn(stream, None, None, &handler, class, room);
                         }
                     }
                 }
@@ -217,18 +211,18 @@ impl Server {
     }
 
     /// Looks up the process of a connection in a task, then serves the connection.
-    async fn identify<A: Application>(
+    async fn identify<H: ConnectionHandler>(
         &self,
         stream: TcpStream,
         addrs: ConnectionAddrs,
-        application: &A,
+        handler: &H,
     ) {
         let Ok(permit) = self.unidentified.clone().acquire_owned().await else {
             return;
         };
-        let (server, application) = (self.clone(), application.clone());
+        let (server, handler) = (self.clone(), handler.clone());
         self.tasks.spawn(async move {
-            let (application, class) = application.identified(addrs).await;
+            let (handler, class) = handler.identify(addrs).await;
             drop(permit);
             let room = match class {
                 ConnectionClass::App => server.make_room(class, 0).await,
@@ -238,21 +232,21 @@ impl Server {
                 }
                 _ => return,
             };
-            server.spawn(stream, None, Some(addrs), &application, class, room);
+            server.spawn(stream, None, Some(addrs), &handler, class, room);
         });
     }
 
-    fn spawn<S, A>(
+    fn spawn<S, H>(
         &self,
         stream: S,
         protocol: Option<ClientProtocol>,
         addrs: Option<ConnectionAddrs>,
-        application: &A,
+        handler: &H,
         class: ConnectionClass,
         room: Room,
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        A: Application,
+        H: ConnectionHandler,
     {
         let (connections, evictable, http) = match class {
             ConnectionClass::Admin => (
@@ -286,11 +280,11 @@ impl Server {
             local: addrs.map(|addrs| addrs.local),
             state,
         };
-        let application = application.clone();
+        let handler = handler.clone();
         self.tasks.spawn(async move {
-            let service = application.service(connection, addrs);
+            let service = handler.service(connection, addrs);
             serve(stream, protocol, service, limits, |protocol, error| {
-                application.malformed(addrs, protocol, error);
+                handler.malformed(addrs, protocol, error);
             })
             .await;
         });

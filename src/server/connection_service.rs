@@ -50,14 +50,14 @@ pub(crate) struct ListenerState {
 }
 
 /// The current state of a listener. A reload replaces it for later requests.
-pub(crate) type Serving = Arc<ArcSwap<ListenerState>>;
+pub(crate) type SharedListenerState = Arc<ArcSwap<ListenerState>>;
 
 /// Serves the requests of one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionService {
-    pub(super) serving: Serving,
+    pub(super) serving: SharedListenerState,
     /// The ingress of all requests, if the connection decides it.
-    pub(super) fixed: Option<Arc<Ingress>>,
+    pub(super) connection_ingress: Option<Arc<Ingress>>,
     pub(super) connection: ClientConnection,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) _counted: GaugeGuard,
@@ -110,7 +110,7 @@ impl Ingresses {
     }
 
     /// Returns the ingress of all requests of a connection, if it depends on the peer's process.
-    pub(super) fn fixed(&self, is_own: bool) -> Option<Arc<Ingress>> {
+    pub(super) fn ingress_by_process(&self, is_own: bool) -> Option<Arc<Ingress>> {
         match self {
             Self::ByProcess { own, .. } if is_own => Some(own.clone()),
             Self::ByProcess { others, .. } => Some(others.clone()),
@@ -127,8 +127,8 @@ impl Ingresses {
     }
 
     /// Returns whether a caller must authenticate.
-    pub(super) fn asks_for_proof(&self) -> bool {
-        self.main_ingress().asks_for_proof()
+    pub(super) fn requires_auth(&self) -> bool {
+        self.main_ingress().requires_auth()
     }
 
     fn find(&self, path: &str) -> &Arc<Ingress> {
@@ -153,8 +153,13 @@ impl Ingresses {
 
 impl ListenerState {
     /// Counts and logs a request that could not be parsed, on a connection that may have an ingress of its own.
-    pub(super) fn malformed(&self, fixed: Option<&Arc<Ingress>>, protocol: Version, error: &Error) {
-        let ingress = fixed.unwrap_or_else(|| self.ingresses.main_ingress());
+    pub(super) fn malformed(
+        &self,
+        connection_ingress: Option<&Arc<Ingress>>,
+        protocol: Version,
+        error: &Error,
+    ) {
+        let ingress = connection_ingress.unwrap_or_else(|| self.ingresses.main_ingress());
         self.stack
             .malformed(ingress, self.access_log, protocol, error);
     }
@@ -175,7 +180,7 @@ impl Service<Request<Incoming>> for ConnectionService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let listener = self.serving.load();
-        let ingress = match &self.fixed {
+        let ingress = match &self.connection_ingress {
             Some(ingress) => ingress,
             None => listener.ingresses.find(request.uri().path()),
         };

@@ -9,7 +9,7 @@
 //! this code. `process_tree` and `sock_diag` find the process of a caller.
 
 mod accept;
-mod app_connections;
+mod app_handler;
 mod connection_service;
 mod descriptors;
 mod evictable;
@@ -28,8 +28,10 @@ mod sock_diag;
 mod streams;
 mod watchdog;
 
-pub(crate) use accept::{Application, ConnectionClass, Server};
-pub(crate) use connection_service::{ConnectionAddrs, Ingresses, ListenerState, Serving};
+pub(crate) use accept::{ConnectionClass, ConnectionHandler, Server};
+pub(crate) use connection_service::{
+    ConnectionAddrs, Ingresses, ListenerState, SharedListenerState,
+};
 pub(crate) use descriptors::{DescriptorLimit, raise_descriptor_limit};
 pub(crate) use limits::IdleTimeout;
 pub use limits::ServerLimits;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::Version;
 
-use super::accept::{Application, ConnectionClass, Server};
-use super::connection_service::{ConnectionAddrs, ConnectionService, Serving};
+use super::accept::{ConnectionClass, ConnectionHandler, Server};
+use super::connection_service::{ConnectionAddrs, ConnectionService, SharedListenerState};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::{ClientConnection, InFlight, Ingress};
 
@@ -18,8 +18,8 @@ const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's pa
 
 /// Serves the connections of a listener, or the requests inside a tunnel.
 #[derive(Clone, Debug)]
-pub(super) struct AppConnections {
-    serving: Serving,
+pub(super) struct AppHandler {
+    serving: SharedListenerState,
     /// The ingress of the tunnel whose requests are served, if they are inside one.
     tunnel: Option<Arc<Ingress>>,
     /// Whether the connection belongs to a process of the tree that needs no password.
@@ -27,10 +27,10 @@ pub(super) struct AppConnections {
     in_flight: Arc<InFlight>,
 }
 
-// === impl AppConnections ===
+// === impl AppHandler ===
 
-impl AppConnections {
-    pub(super) fn new(server: &Server, serving: Serving) -> Self {
+impl AppHandler {
+    pub(super) fn new(server: &Server, serving: SharedListenerState) -> Self {
         Self {
             serving,
             tunnel: None,
@@ -48,21 +48,21 @@ impl AppConnections {
     }
 }
 
-impl Application for AppConnections {
+impl ConnectionHandler for AppHandler {
     type Service = ConnectionService;
 
     fn class(&self) -> ConnectionClass {
         let listener = self.serving.load();
         if listener.ingresses.process_tree().is_some() {
             ConnectionClass::Unidentified
-        } else if listener.ingresses.asks_for_proof() {
+        } else if listener.ingresses.requires_auth() {
             ConnectionClass::Stranger
         } else {
             ConnectionClass::App
         }
     }
 
-    async fn identified(
+    async fn identify(
         self,
         ConnectionAddrs { peer, local }: ConnectionAddrs,
     ) -> (Self, ConnectionClass) {
@@ -90,16 +90,16 @@ impl Application for AppConnections {
             .main_ingress()
             .metrics
             .connection_opened();
-        let fixed = match &self.tunnel {
+        let connection_ingress = match &self.tunnel {
             Some(ingress) => Some(ingress.clone()),
-            None => listener.ingresses.fixed(self.is_own),
+            None => listener.ingresses.ingress_by_process(self.is_own),
         };
         // The process needs no password, so its connection counts under `--max-connections` at once. Others count at
         // their first admitted request.
         if self.tunnel.is_none()
-            && fixed
+            && connection_ingress
                 .as_ref()
-                .is_some_and(|ingress| !ingress.asks_for_proof())
+                .is_some_and(|ingress| !ingress.requires_auth())
         {
             connection.state.admit();
         }
@@ -107,7 +107,7 @@ impl Application for AppConnections {
         // configuration.
         ConnectionService {
             serving: self.serving.clone(),
-            fixed,
+            connection_ingress,
             connection,
             in_flight: self.in_flight.clone(),
             _counted: counted,
