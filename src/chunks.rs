@@ -14,8 +14,8 @@ const SMALL: usize = 1024;
 /// bytes more, and keep the whole buffer that it was read into.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
-    pieces: VecDeque<Bytes>,
-    /// Small chunks that follow `pieces`.
+    chunks: VecDeque<Bytes>,
+    /// Small chunks that follow `chunks`.
     tail: BytesMut,
     length: usize,
 }
@@ -24,34 +24,34 @@ pub(crate) struct Chunks {
 
 impl Chunks {
     /// Appends a chunk.
-    pub(crate) fn push(&mut self, piece: &Bytes) {
-        self.length = self.length.saturating_add(piece.len());
-        if piece.is_empty() {
+    pub(crate) fn push(&mut self, chunk: &Bytes) {
+        self.length = self.length.saturating_add(chunk.len());
+        if chunk.is_empty() {
             return;
         }
-        if piece.len() < SMALL && !self.pieces.is_empty() {
-            self.tail.extend_from_slice(piece);
+        if chunk.len() < SMALL && !self.chunks.is_empty() {
+            self.tail.extend_from_slice(chunk);
             return;
         }
         if !self.tail.is_empty() {
-            self.pieces.push_back(self.tail.split().freeze());
+            self.chunks.push_back(self.tail.split().freeze());
         }
-        self.pieces.push_back(piece.clone());
+        self.chunks.push_back(chunk.clone());
     }
 
     /// Removes the first bytes: one chunk, or all small chunks that share the buffer.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        let piece = self.pieces.pop_front();
-        let piece =
-            piece.or_else(|| (!self.tail.is_empty()).then(|| self.tail.split().freeze()))?;
-        self.length = self.length.saturating_sub(piece.len());
-        Some(piece)
+        let chunk = self.chunks.pop_front();
+        let chunk =
+            chunk.or_else(|| (!self.tail.is_empty()).then(|| self.tail.split().freeze()))?;
+        self.length = self.length.saturating_sub(chunk.len());
+        Some(chunk)
     }
 
     /// Appends the chunks of `other`.
     pub(crate) fn append(&mut self, mut other: Self) {
-        while let Some(piece) = other.pop() {
-            self.push(&piece);
+        while let Some(chunk) = other.pop() {
+            self.push(&chunk);
         }
     }
 
@@ -89,15 +89,15 @@ mod tests {
     proptest! {
         #[test]
         fn the_bytes_are_unchanged(sizes in prop::collection::vec(0usize..3000, 0..20), split in 0usize..20) {
-            let pieces: Vec<Bytes> = (0u8..).zip(&sizes).map(|(n, size)| vec![n; *size].into()).collect();
+            let parts: Vec<Bytes> = (0u8..).zip(&sizes).map(|(n, size)| vec![n; *size].into()).collect();
             let (mut chunks, mut more) = (Chunks::default(), Chunks::default());
-            for (n, piece) in pieces.iter().enumerate() {
-                if n < split { chunks.push(piece) } else { more.push(piece) }
+            for (n, part) in parts.iter().enumerate() {
+                if n < split { chunks.push(part) } else { more.push(part) }
             }
             chunks.append(more);
             prop_assert_eq!(chunks.length(), sizes.iter().sum::<usize>());
             prop_assert_eq!(chunks.is_empty(), chunks.length() == 0);
-            prop_assert_eq!(popped(chunks).concat(), pieces.concat());
+            prop_assert_eq!(popped(chunks).concat(), parts.concat());
         }
     }
 }

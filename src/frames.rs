@@ -37,7 +37,7 @@ pub(crate) struct FrameReader {
 
 /// A frame header and the beginning of the payload.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameHead {
+pub(crate) struct FrameHeader {
     /// The length of the payload.
     pub(crate) length: u32,
     pub(crate) kind: u8,
@@ -47,9 +47,9 @@ pub(crate) struct FrameHead {
     pub(crate) payload: [u8; KEPT],
 }
 
-// === impl FrameHead ===
+// === impl FrameHeader ===
 
-impl FrameHead {
+impl FrameHeader {
     /// Returns the number of bytes that were read: the header and the kept part of the payload.
     pub(crate) const fn bytes(&self) -> usize {
         let length = self.length as usize;
@@ -69,7 +69,7 @@ impl FrameReader {
     }
 
     /// Consumes bytes up to and including the next frame header. Returns `None` if it consumed all of them.
-    pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
+    pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHeader> {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -119,12 +119,12 @@ impl FrameReader {
         HEAD + if length < KEPT { length } else { KEPT }
     }
 
-    fn frame(&mut self) -> FrameHead {
+    fn frame(&mut self) -> FrameHeader {
         let [_, _, _, kind, flags, a, b, c, d, payload @ ..] = self.head;
         let length = self.length();
         self.skip = (length as usize).saturating_sub(KEPT);
         self.read = 0;
-        FrameHead {
+        FrameHeader {
             length,
             kind,
             flags,

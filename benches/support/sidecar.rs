@@ -45,7 +45,7 @@ pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
         } else {
             HttpVersion::Http1
         },
-        forward: false,
+        proxy_may_read: false,
     };
     Ok(Pool::Ours(upstream, target))
 }

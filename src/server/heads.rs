@@ -7,7 +7,7 @@
 use std::io;
 
 use super::io::ClientProtocol;
-use crate::frames::{CONTINUATION, END_HEADERS, FrameHead, FrameReader, HEADERS};
+use crate::frames::{CONTINUATION, END_HEADERS, FrameHeader, FrameReader, HEADERS};
 use crate::memory::{Heads, HeadsFull, READ, SMALL_HEAD};
 use crate::proxy::ConnectionState;
 
@@ -153,7 +153,7 @@ impl Frames {
     }
 
     /// Handles the begin of a frame. Returns whether the number of bytes to count has changed.
-    fn begins(&mut self, frame: &FrameHead, state: &ConnectionState) -> bool {
+    fn begins(&mut self, frame: &FrameHeader, state: &ConnectionState) -> bool {
         let (kind, length) = (frame.kind, frame.length as usize);
         let before = self.block + self.trailers;
         if self.ends {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, PADDED_OR_PRIORITY,
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHeader, FrameReader, HEADERS, PADDED_OR_PRIORITY,
     PREFACE, RST_STREAM,
 };
 use crate::lock::lock;
@@ -179,7 +179,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
 
 impl Rejection {
     /// Returns the rejection that a written frame may mean.
-    fn of(frame: &FrameHead) -> Option<Self> {
+    fn of(frame: &FrameHeader) -> Option<Self> {
         match frame.kind {
             RST_STREAM
                 if u32::from_be_bytes(frame.payload) == u32::from(Reason::PROTOCOL_ERROR) =>

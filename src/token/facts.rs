@@ -67,7 +67,7 @@ impl Facts {
     /// Fails if the fetch fails, like a token's.
     pub async fn universe(&self) -> Result<Arc<str>, Error> {
         let ask = async {
-            let known = self.ask(Fact::Universe).await?;
+            let known = self.request(Fact::Universe).await?;
             Ok(known.unwrap_or_else(|| DEFAULT_UNIVERSE.into()))
         };
         self.0.universe.learn(ask).await
@@ -79,7 +79,7 @@ impl Facts {
     ///
     /// Fails if no credentials were found, or if the metadata server is disabled. Other errors may end by themselves.
     pub(crate) async fn find(&self) -> Result<(), Error> {
-        match self.ask(Fact::Universe).await {
+        match self.request(Fact::Universe).await {
             Err(error)
                 if matches!(
                     error.fault(),
@@ -156,14 +156,14 @@ impl Facts {
 
     /// Requests a fact from the sources; it is an error if none knows it.
     async fn require(&self, fact: Fact<'_>) -> Result<Arc<str>, FetchError> {
-        self.ask(fact).await?.ok_or_else(|| {
+        self.request(fact).await?.ok_or_else(|| {
             let detail = format!("{}: no source knows it", fact.what());
             FetchError::new(TokenFault::Unsupported, &detail)
         })
     }
 
     /// Requests a fact from the sources, one after another until one knows it.
-    async fn ask(&self, fact: Fact<'_>) -> Result<Option<Arc<str>>, FetchError> {
+    async fn request(&self, fact: Fact<'_>) -> Result<Option<Arc<str>>, FetchError> {
         for source in self.0.sources.knowing(fact) {
             if let Some(text) = source.fact(fact).await? {
                 return fact.parse(&text).map(Some).ok_or_else(|| {

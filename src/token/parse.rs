@@ -28,7 +28,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("the response is not a JSON object with an access token")]
-    Json,
+    NotAccessTokenObject,
     #[error("the response has no access token")]
     NoToken,
     #[error("the token is not visible ASCII")]
@@ -38,7 +38,7 @@ pub(super) enum Malformed {
     #[error("expireTime is missing or is not a time in RFC 3339")]
     ExpireTime,
     #[error("the response is not a JSON object with a JWT")]
-    NoJson,
+    NotJwtObject,
     #[error("token_type is not Bearer")]
     TokenType,
     #[error("the response is empty")]
@@ -71,7 +71,7 @@ pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, M
         token_type: Option<String>,
     }
 
-    let answer: AccessTokenResponse = object(body).ok_or(Malformed::Json)?;
+    let answer: AccessTokenResponse = object(body).ok_or(Malformed::NotAccessTokenObject)?;
     if !answer
         .token_type
         .is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"))
@@ -104,7 +104,7 @@ pub(super) fn iam_access_token(
         expire_time: Option<String>,
     }
 
-    let answer: IamAccessTokenResponse = object(body).ok_or(Malformed::Json)?;
+    let answer: IamAccessTokenResponse = object(body).ok_or(Malformed::NotAccessTokenObject)?;
     let value = answer
         .access_token
         .filter(|value| !value.is_empty())
@@ -134,8 +134,8 @@ pub(super) fn iam_id_token(
         token: Option<String>,
     }
 
-    let answer: IamIdTokenResponse = object(body).ok_or(Malformed::NoJson)?;
-    let jwt = answer.token.ok_or(Malformed::NoJson)?;
+    let answer: IamIdTokenResponse = object(body).ok_or(Malformed::NotJwtObject)?;
+    let jwt = answer.token.ok_or(Malformed::NotJwtObject)?;
     id_token(jwt.as_bytes(), audience, start, now)
 }
 
@@ -147,8 +147,8 @@ pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
         signed_jwt: Option<String>,
     }
 
-    let answer: SignedJwtResponse = object(body).ok_or(Malformed::NoJson)?;
-    let jwt = answer.signed_jwt.ok_or(Malformed::NoJson)?;
+    let answer: SignedJwtResponse = object(body).ok_or(Malformed::NotJwtObject)?;
+    let jwt = answer.signed_jwt.ok_or(Malformed::NotJwtObject)?;
     let parts = jwt.split('.').filter(|part| is_base64url(part)).count();
     (parts == 3 && jwt.split('.').count() == 3)
         .then_some(jwt)

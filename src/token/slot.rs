@@ -42,7 +42,7 @@ pub struct Slot {
     /// The current token was returned at least once, so the liveness probe refreshes it.
     used: AtomicBool,
     /// A route holds the slot, so the liveness probe refreshes it.
-    kept: AtomicBool,
+    held_by_route: AtomicBool,
     priority: FetchPriority,
     /// Never held across an await or while a task is spawned.
     state: Mutex<FetchState>,
@@ -80,7 +80,7 @@ impl Slot {
             priority,
             current: ArcSwapOption::empty(),
             used: AtomicBool::new(false),
-            kept: AtomicBool::new(false),
+            held_by_route: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -182,14 +182,14 @@ impl Slot {
     /// Panics outside a tokio runtime.
     pub fn prefetch(self: &Arc<Self>) {
         self.priority.raise();
-        self.kept.store(true, Ordering::Relaxed);
+        self.held_by_route.store(true, Ordering::Relaxed);
         self.refresh_if_stale();
     }
 
     /// Reverts [`prefetch`](Self::prefetch), when no route holds the slot any more. The token is then refreshed only
     /// while requests use it.
     pub(crate) fn release(&self) {
-        self.kept.store(false, Ordering::Relaxed);
+        self.held_by_route.store(false, Ordering::Relaxed);
     }
 
     /// Returns whether the slot has a token that may be sent.
@@ -204,7 +204,7 @@ impl Slot {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub async fn replace(self: &Arc<Self>, suspect: &Token) -> Option<Arc<Token>> {
+    pub async fn fetch_replacement(self: &Arc<Self>, suspect: &Token) -> Option<Arc<Token>> {
         match self.renewal(suspect, Now::now()) {
             Renewal::Other(token) => Some(token),
             Renewal::Fetching(waiter) => {
@@ -216,13 +216,13 @@ impl Slot {
         }
     }
 
-    /// Like [`replace`](Self::replace), for a request that cannot be sent again. It fetches a token for the next
+    /// Like [`fetch_replacement`](Self::fetch_replacement), for a request that cannot be sent again. It fetches a token for the next
     /// request.
     ///
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub(crate) fn renew(self: &Arc<Self>, suspect: &Token) {
+    pub(crate) fn refetch_in_background(self: &Arc<Self>, suspect: &Token) {
         let _runs_in_background = self.renewal(suspect, Now::now());
     }
 
@@ -240,7 +240,7 @@ impl Slot {
 
     /// Returns whether the liveness probe should keep this token fresh.
     pub(super) fn in_use(&self) -> bool {
-        self.kept.load(Ordering::Relaxed) || self.used.load(Ordering::Relaxed)
+        self.held_by_route.load(Ordering::Relaxed) || self.used.load(Ordering::Relaxed)
     }
 
     /// Returns when the token expires, for the metric. An expired token counts only if its replacement failed.

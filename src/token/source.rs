@@ -19,7 +19,6 @@ use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, SendableBody};
 
-mod answer;
 mod authorized_user;
 mod context;
 mod delegation;
@@ -29,6 +28,7 @@ mod external_account_authorized_user;
 mod iam;
 mod impersonation;
 mod jwt;
+mod lateness;
 mod limits;
 mod login;
 mod message;

@@ -96,7 +96,7 @@ impl Dialer {
     ) -> Result<Dialled, Failure> {
         let (origin, offer) = (&target.origin, target.offer());
         let (stream, peer) = match self.proxy(origin) {
-            Some(proxy) if target.forward => self.to_proxy(proxy, origin).await?,
+            Some(proxy) if target.proxy_may_read => self.to_proxy(proxy, origin).await?,
             _ => self.tcp(origin, priority).await?,
         };
         let dialled = match origin.scheme {
@@ -307,7 +307,7 @@ mod tests {
             let target = Target {
                 origin: origin.clone(),
                 http,
-                forward: false,
+                proxy_may_read: false,
             };
             let dialled = dialer.dial(&target, Priority::Normal).await.unwrap();
             let socket = SockRef::from(dialled.stream.tcp());

@@ -38,10 +38,10 @@ impl<B: SendableBody> Expectation<B> {
         }
         let (body, sender) = request.body_mut().hold()?;
         let asked = Arc::new(Notify::new());
-        let heard = Arc::clone(&asked);
+        let notified = Arc::clone(&asked);
         on_informational(request, move |response| {
             if response.status() == StatusCode::CONTINUE {
-                heard.notify_one();
+                notified.notify_one();
             }
         });
         Some(Self {
@@ -53,7 +53,10 @@ impl<B: SendableBody> Expectation<B> {
 
     /// Waits for the response. Releases the body when the upstream asks for it, or after [`CONTINUE_TIMEOUT`]. Returns
     /// the body if the response comes first.
-    pub(super) async fn until<R>(self, response: impl Future<Output = R>) -> (R, Option<B>) {
+    pub(super) async fn send_body_when_asked<R>(
+        self,
+        response: impl Future<Output = R>,
+    ) -> (R, Option<B>) {
         let mut response = std::pin::pin!(response);
         tokio::select! {
             biased;

@@ -19,7 +19,7 @@ pub(super) const MAX_INTERIM: u32 = 32;
 
 /// Counts the interim responses on one connection.
 #[derive(Debug)]
-pub(super) enum Interim {
+pub(super) enum InterimLimiter {
     Http1(Http1),
     Http2(Http2),
 }
@@ -55,9 +55,9 @@ pub(super) fn is_flood(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::QuotaExceeded
 }
 
-// === impl Interim ===
+// === impl InterimLimiter ===
 
-impl Interim {
+impl InterimLimiter {
     pub(super) const fn http1() -> Self {
         Self::Http1(Http1::new())
     }
@@ -86,10 +86,10 @@ impl Interim {
     }
 
     /// Called when the connection is lost. Returns the frames to read before its end, or none if a frame was cut off.
-    pub(super) fn lost(&mut self) -> Bytes {
+    pub(super) fn on_connection_lost(&mut self) -> Bytes {
         match self {
             Self::Http1(_) => Bytes::new(),
-            Self::Http2(http2) => http2.lost(),
+            Self::Http2(http2) => http2.on_connection_lost(),
         }
     }
 

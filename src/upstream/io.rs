@@ -1,6 +1,6 @@
 //! The socket of a connection to an upstream, with or without TLS, and the permit that it holds.
 //!
-//! hyper reads and writes through [`Io`]. It observes the order of requests and responses, limits interim responses,
+//! hyper reads and writes through [`UpstreamIo`]. It observes the order of requests and responses, limits interim responses,
 //! and keeps hyper's buffers small.
 
 use std::io::{self, IoSlice};
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::client::TlsStream;
 
-use super::interim::Interim;
+use super::interim::InterimLimiter;
 use super::read_ahead::ReadAhead;
 use super::receive_state::ReceiveState;
 use crate::memory::READ;
@@ -31,21 +31,21 @@ pub(super) enum UpstreamStream {
 
 /// The permit and the gauge of an open connection. Their drop frees the permit and decrements the gauge.
 #[derive(Debug)]
-pub(super) struct OpenConnection {
+pub(super) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     _gauge: GaugeGuard,
 }
 
 /// An [`UpstreamStream`] that holds its permit while the socket is open, also after an upgrade.
 #[derive(Debug)]
-pub(super) struct Io {
+pub(super) struct UpstreamIo {
     stream: UpstreamStream,
     received: ReceiveState,
     /// Counts the interim responses. `None` until the HTTP version selects the counter.
-    interim: Option<Interim>,
+    interim: Option<InterimLimiter>,
     /// Bytes to read before those of the socket. They contain the frames that make h2 reset a stream.
     inserted: Bytes,
-    _open: OpenConnection,
+    _permit: ConnectionPermit,
 }
 
 // === impl UpstreamStream ===
@@ -60,9 +60,9 @@ impl UpstreamStream {
     }
 }
 
-// === impl OpenConnection ===
+// === impl ConnectionPermit ===
 
-impl OpenConnection {
+impl ConnectionPermit {
     pub(super) fn new(permit: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
         Self {
             _permit: permit,
@@ -71,21 +71,21 @@ impl OpenConnection {
     }
 }
 
-// === impl Io ===
+// === impl UpstreamIo ===
 
-impl Io {
-    pub(super) fn new(stream: UpstreamStream, open: OpenConnection) -> Self {
+impl UpstreamIo {
+    pub(super) fn new(stream: UpstreamStream, permit: ConnectionPermit) -> Self {
         Self {
             stream,
             received: ReceiveState::default(),
             interim: None,
             inserted: Bytes::new(),
-            _open: open,
+            _permit: permit,
         }
     }
 
     /// Limits the interim responses that are read.
-    pub(super) fn limiting(mut self, interim: Interim) -> Self {
+    pub(super) fn limiting(mut self, interim: InterimLimiter) -> Self {
         self.interim = Some(interim);
         self
     }
@@ -119,11 +119,11 @@ impl Io {
     }
 
     /// Called when the socket cannot be read any more. Returns whether inserted bytes are left to read.
-    fn lost(&mut self) -> bool {
+    fn on_connection_lost(&mut self) -> bool {
         if let Some(interim) = &mut self.interim
             && interim.is_waiting()
         {
-            self.inserted = interim.lost();
+            self.inserted = interim.on_connection_lost();
         }
         !self.inserted.is_empty()
     }
@@ -145,7 +145,7 @@ impl Io {
     }
 }
 
-impl AsyncRead for Io {
+impl AsyncRead for UpstreamIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -156,15 +156,15 @@ impl AsyncRead for Io {
         loop {
             let polled = this.poll_bytes(cx, buf);
             if buf.filled().len() > before {
-                let first = !this.received.anything();
-                this.received.mark();
+                let first = !this.received.has_received();
+                this.received.bytes_received();
                 this.process_interim(first, before, buf)?;
                 // If frames were inserted before all new bytes, `buf` has none of these. The next iteration reads the
                 // frames.
                 if buf.filled().len() > before {
                     return polled;
                 }
-            } else if polled.is_pending() || buf.remaining() == 0 || !this.lost() {
+            } else if polled.is_pending() || buf.remaining() == 0 || !this.on_connection_lost() {
                 return polled;
             }
         }
@@ -216,7 +216,7 @@ fn read_records(
     Poll::Ready(Ok(()))
 }
 
-impl AsyncWrite for Io {
+impl AsyncWrite for UpstreamIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -233,7 +233,7 @@ impl AsyncWrite for Io {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         })?;
-        if self.received.flushed() {
+        if self.received.record_flush() {
             // The connection is now ready for its next request, but hyper may return from this poll before it checks
             // that. Without a wake-up, hyper would report the end of the connection only after the socket's next event.
             cx.waker().wake_by_ref();
@@ -288,8 +288,8 @@ mod tests {
             .unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let open = OpenConnection::new(permit, &Metrics::new());
-        let mut io = Io::new(UpstreamStream::Plain(stream), open);
+        let permit = ConnectionPermit::new(permit, &Metrics::new());
+        let mut io = UpstreamIo::new(UpstreamStream::Plain(stream), permit);
         assert!(io.is_write_vectored());
         let slices = [IoSlice::new(b"head "), IoSlice::new(b"body")];
         let written = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &slices)).await;

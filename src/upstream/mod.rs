@@ -55,7 +55,7 @@ use crate::memory::Memory;
 use crate::telemetry::Metrics;
 
 /// A response, and the copy of its request if the caller asked for it or a retry might have needed it.
-pub(crate) type Answered<B> = (Response<UpstreamBody>, Option<Box<SentRequest<B>>>);
+pub(crate) type ResponseAndCopy<B> = (Response<UpstreamBody>, Option<Box<SentRequest<B>>>);
 
 /// Sends requests to upstreams over pooled connections. Clones share the pool.
 ///
@@ -132,7 +132,7 @@ impl<B: SendableBody> Upstream<B> {
         async move { Ok(sent.await?.0) }
     }
 
-    /// Like [`Upstream::send_with`]. If `keep` is set, the response comes with a copy of the request, for a retry.
+    /// Like [`Upstream::send_with`]. If `keep_copy` is set, the response comes with a copy of the request, for a retry.
     ///
     /// # Errors
     ///
@@ -142,19 +142,25 @@ impl<B: SendableBody> Upstream<B> {
         &self,
         target: &Target,
         priority: Priority,
-        keep: bool,
+        keep_copy: bool,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Answered<B>, Error>> + Send + use<B> {
+    ) -> impl Future<Output = Result<ResponseAndCopy<B>, Error>> + Send + use<B> {
         let mut target = if target::is_upgrade(request.headers()) {
             target.for_upgrade()
         } else {
             target.clone()
         };
-        if target.forward {
-            target.forward =
+        if target.proxy_may_read {
+            target.proxy_may_read =
                 self.pools.dialer.forwards(&target) && target::is_forwardable(&request);
         }
-        retry::send(Arc::clone(&self.pools), target, priority, keep, request)
+        retry::send(
+            Arc::clone(&self.pools),
+            target,
+            priority,
+            keep_copy,
+            request,
+        )
     }
 
     /// Opens a TCP connection for a tunnel, which is not pooled. `--connect-to`, `--upstream-proxy` and the refusals

@@ -10,7 +10,7 @@ pub(super) struct ReceiveState(Arc<ReceiveFlags>);
 #[derive(Debug, Default)]
 struct ReceiveFlags {
     /// Whether bytes have arrived.
-    anything: AtomicBool,
+    received: AtomicBool,
     /// HTTP/1.1: whether hyper has taken the whole request.
     taken: AtomicBool,
     /// HTTP/1.1: whether the socket has taken the whole request.
@@ -31,22 +31,22 @@ pub(super) struct SendGuard(ReceiveState);
 
 // Relaxed: hyper's task writes these before it sends a response, or the end of one, through a channel.
 impl ReceiveState {
-    pub(super) fn mark(&self) {
+    pub(super) fn bytes_received(&self) {
         let ReceiveFlags {
-            anything,
+            received,
             sent,
             early,
             ..
         } = &*self.0;
-        anything.store(true, Ordering::Relaxed);
+        received.store(true, Ordering::Relaxed);
         early.store(!sent.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Records a flush. hyper flushes the socket once it has written everything. Returns whether this flush ended a
     /// request whose response had begun to arrive.
-    pub(super) fn flushed(&self) -> bool {
+    pub(super) fn record_flush(&self) -> bool {
         let ReceiveFlags {
-            anything,
+            received,
             taken,
             sent,
             ..
@@ -55,19 +55,19 @@ impl ReceiveState {
             return false;
         }
         sent.store(true, Ordering::Relaxed);
-        anything.load(Ordering::Relaxed)
+        received.load(Ordering::Relaxed)
     }
 
     /// Records the begin of a request.
     pub(super) fn begin(&self) -> SendGuard {
         let ReceiveFlags {
-            anything,
+            received,
             taken,
             sent,
             early,
             ..
         } = &*self.0;
-        for flag in [anything, taken, sent, early] {
+        for flag in [received, taken, sent, early] {
             flag.store(false, Ordering::Relaxed);
         }
         SendGuard(self.clone())
@@ -97,8 +97,8 @@ impl ReceiveState {
     }
 
     /// Returns whether bytes have arrived since the request began.
-    pub(super) fn anything(&self) -> bool {
-        self.0.anything.load(Ordering::Relaxed)
+    pub(super) fn has_received(&self) -> bool {
+        self.0.received.load(Ordering::Relaxed)
     }
 
     /// Returns whether the whole request was sent before the last bytes of its response arrived. Otherwise the upstream

@@ -14,7 +14,7 @@ use hyper::client::conn::TrySendError;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
-use super::Answered;
+use super::ResponseAndCopy;
 use super::body::UpstreamBody;
 use super::cancellable_body::{CancellableBody, SendableBody};
 use super::expect::Expectation;
@@ -78,14 +78,14 @@ impl<B> RetryRequest<B> {
     }
 }
 
-/// Sends a request on a pooled connection, or a new one. With `keep`, it also returns a copy of the request.
+/// Sends a request on a pooled connection, or a new one. With `keep_copy`, it also returns a copy of the request.
 pub(super) fn send<B: SendableBody>(
     pools: Arc<Pools<B>>,
     target: Target,
     priority: Priority,
-    keep: bool,
+    keep_copy: bool,
     request: Request<B>,
-) -> impl Future<Output = Result<Answered<B>, Error>> {
+) -> impl Future<Output = Result<ResponseAndCopy<B>, Error>> {
     let mut request = request.map(Payload::Original);
     async move {
         let pool = pools.pool(&target)?;
@@ -96,7 +96,7 @@ pub(super) fn send<B: SendableBody>(
         loop {
             left -= 1;
             let lease = pool.checkout(&pools, fresh).await?;
-            match exchange(&pool, lease, keep, request).await {
+            match exchange(&pool, lease, keep_copy, request).await {
                 Ok(mut answered) => {
                     via_proxy::check(&pool.address, &mut answered.0)?;
                     return Ok(answered);
@@ -119,9 +119,9 @@ pub(super) fn send<B: SendableBody>(
 fn exchange<B: SendableBody>(
     pool: &Pool<B>,
     lease: Lease<B>,
-    keep: bool,
+    keep_copy: bool,
     request: Request<Payload<B>>,
-) -> impl Future<Output = Result<Answered<B>, Failed<B>>> + use<B> {
+) -> impl Future<Output = Result<ResponseAndCopy<B>, Failed<B>>> + use<B> {
     let Lease {
         connection,
         mut guard,
@@ -138,7 +138,7 @@ fn exchange<B: SendableBody>(
         LeasedConnection::Http1 { connection, reused } => {
             let idempotent = is_idempotent(request.method());
             let retry = reused && idempotent && request.body().is_end_stream();
-            let sent = (keep || retry).then(|| Box::new(SentRequest::of(&mut request)));
+            let sent = (keep_copy || retry).then(|| Box::new(SentRequest::of(&mut request)));
             pool.address.http1(&mut request);
             Either::Left(over_http1(connection, retry, guard, sent, request))
         }
@@ -157,7 +157,7 @@ fn over_http1<B: SendableBody>(
     mut guard: ConnectionGuard,
     mut sent: Option<Box<SentRequest<B>>>,
     mut request: Request<CancellableBody<B>>,
-) -> impl Future<Output = Result<Answered<B>, Failed<B>>> {
+) -> impl Future<Output = Result<ResponseAndCopy<B>, Failed<B>>> {
     frame(&mut request);
     let expectation = Expectation::of(&mut request);
     let response = connection.send(request);
@@ -165,7 +165,7 @@ fn over_http1<B: SendableBody>(
         let (response, kept) = match expectation {
             None => (response.await, None),
             // Boxed, because few requests have an expectation.
-            Some(expectation) => Box::pin(expectation.until(response)).await,
+            Some(expectation) => Box::pin(expectation.send_body_when_asked(response)).await,
         };
         match response {
             Ok(response) => {
@@ -178,7 +178,7 @@ fn over_http1<B: SendableBody>(
                 Ok((UpstreamBody::new(response, guard), sent))
             }
             Err(error) => {
-                let silent = is_closed(error.error()) && !connection.received.anything();
+                let silent = is_closed(error.error()) && !connection.received.has_received();
                 let retry = sent
                     .filter(|_| retry && silent)
                     .map(|sent| RetryRequest::new(sent.with(Payload::default()), true));
@@ -193,7 +193,7 @@ fn over_http2<B: SendableBody>(
     guard: ConnectionGuard,
     sent: Box<SentRequest<B>>,
     request: Request<CancellableBody<B>>,
-) -> impl Future<Output = Result<Answered<B>, Failed<B>>> {
+) -> impl Future<Output = Result<ResponseAndCopy<B>, Failed<B>>> {
     let idempotent = is_idempotent(request.method());
     let response = connection.send(request);
     async move {

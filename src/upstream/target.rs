@@ -20,7 +20,7 @@ pub struct Target {
     pub http: HttpVersion,
     /// Whether `--upstream-proxy` may read the requests. It then gets them in absolute form. Otherwise, and for
     /// requests without such a form, a `CONNECT` tunnel is used. The flag has no effect without a proxy or over TLS.
-    pub forward: bool,
+    pub proxy_may_read: bool,
 }
 
 /// A target's origin, in the forms that requests contain.
@@ -50,7 +50,7 @@ impl Target {
         Self {
             origin: self.origin.clone(),
             http: HttpVersion::Http1,
-            forward: false,
+            proxy_may_read: false,
         }
     }
 }

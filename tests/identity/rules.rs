@@ -333,11 +333,11 @@ async fn an_error_is_shared_and_cached_for_the_next_request() {
 async fn a_rejected_token_is_replaced_once() {
     for case in cases().await {
         let first = case.slot.token().await.unwrap();
-        case.slot.replace(&first).await;
+        case.slot.fetch_replacement(&first).await;
         assert_eq!(case.fetches(), 2, "{}", case.name);
         let second = case.slot.token().await.unwrap();
         // A token is replaced at most once a minute.
-        case.slot.replace(&second).await;
+        case.slot.fetch_replacement(&second).await;
         assert_eq!(case.fetches(), 2, "{}", case.name);
     }
 }

@@ -162,7 +162,7 @@ pub fn target(scheme: Scheme, authority: &str, http: HttpVersion) -> Target {
     Target {
         origin: Origin::from_authority(scheme, authority).unwrap(),
         http,
-        forward: false,
+        proxy_may_read: false,
     }
 }
 
@@ -187,7 +187,7 @@ pub fn at(address: SocketAddr) -> Target {
     Target {
         origin: destination.origin,
         http: HttpVersion::Auto,
-        forward: false,
+        proxy_may_read: false,
     }
 }
 

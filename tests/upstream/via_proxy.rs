@@ -50,7 +50,7 @@ async fn tls_upstream(alpn: &[&str]) -> (Honest, TestCa) {
 /// Returns `http://api.example`, which the proxy may read.
 fn forwarded() -> Target {
     Target {
-        forward: true,
+        proxy_may_read: true,
         ..http()
     }
 }
@@ -163,7 +163,7 @@ async fn requests_with_a_token_or_without_absolute_form_use_connect() {
     client.get(&http(), "/token").await.unwrap();
     // A request over HTTP/2 by prior knowledge.
     let prior = Target {
-        forward: true,
+        proxy_may_read: true,
         ..h2c()
     };
     client.get(&prior, "/h2").await.unwrap();
@@ -285,7 +285,7 @@ async fn hosts_on_the_list_are_called_directly_and_resolved_locally() {
         .client();
     for authority in ["localhost", "127.0.0.1"] {
         let direct = Target {
-            forward: true,
+            proxy_may_read: true,
             ..target(
                 Scheme::Http,
                 &format!("{authority}:{port}"),
@@ -318,7 +318,7 @@ async fn the_metadata_server_is_never_called_through_the_proxy() {
     for host in ["127.0.0.1", "localhost"] {
         let authority = format!("{host}:{}", metadata.address.port());
         let target = Target {
-            forward: true,
+            proxy_may_read: true,
             ..target(Scheme::Http, &authority, HttpVersion::Auto)
         };
         client.get(&target, "/").await.unwrap();
@@ -388,7 +388,7 @@ async fn own_listeners_and_metadata_addresses_are_refused_without_the_proxy() {
         .with(|setting| setting.refuse = refuse.clone())
         .client();
     let plain = |authority: &str| Target {
-        forward: true,
+        proxy_may_read: true,
         ..target(Scheme::Http, authority, HttpVersion::Auto)
     };
     for (target, kind) in [

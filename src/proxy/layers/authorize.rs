@@ -66,7 +66,8 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             return MaybeBoxed::inner(self.inner.call(Authorized::without_token(outbound)));
         };
         // The decision for a Google API is final only once the universe is known.
-        let sure = !decision.google_api || self.provider.instance().universe_if_known().is_some();
+        let universe_known =
+            !decision.google_api || self.provider.instance().universe_if_known().is_some();
         let mut original = None;
         // The response to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers
         // ignore case.
@@ -78,8 +79,11 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         {
             Some(Placement::Skip(SkipReason::Trace))
         } else {
-            original =
-                remove_placeholders(self.provider.policy().placeholders(), &mut outbound, sure);
+            original = remove_placeholders(
+                self.provider.policy().placeholders(),
+                &mut outbound,
+                universe_known,
+            );
             select_header(
                 &decision,
                 outbound.request.headers(),
@@ -106,7 +110,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
                 .instance()
                 .email_if_known(&Principal::Attached)
                 .is_some();
-        if sure
+        if universe_known
             && account_is_known
             && let Some(token) = slot.ready(Now::at(outbound.record.started().into()))
         {
@@ -147,17 +151,17 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
     }
 }
 
-/// Removes placeholders. Returns the original, unless it is certain (`sure`) that a token is added.
+/// Removes placeholders. Returns the original, unless it is certain (`universe_known`) that a token is added.
 fn remove_placeholders(
     placeholders: &Placeholders,
     outbound: &mut Outbound,
-    sure: bool,
+    universe_known: bool,
 ) -> Option<Box<Original>> {
     let found = placeholders.find(outbound.request.headers(), outbound.destination.query());
     if !found.any() {
         return None;
     }
-    let original = (!sure).then(|| {
+    let original = (!universe_known).then(|| {
         Box::new(Original {
             headers: outbound.request.headers().clone(),
             target: outbound.destination.target.clone(),

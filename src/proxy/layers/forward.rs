@@ -16,7 +16,7 @@ use crate::policy::{CredentialGrant, Decision};
 use crate::proxy::request::Outbound;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::service::LayerResult;
-use crate::upstream::{Answered, Target, Upstream};
+use crate::upstream::{ResponseAndCopy, Target, Upstream};
 
 /// The innermost service of the stack.
 #[derive(Clone, Debug)]
@@ -30,9 +30,9 @@ pub(crate) struct Forward {
 #[allow(missing_debug_implementations)]
 pub(crate) struct ForwardFuture {
     /// Resolves to the response, and a copy of the request.
-    sent: Pin<Box<dyn Future<Output = Result<Answered<RequestBody>, Error>> + Send>>,
+    sent: Pin<Box<dyn Future<Output = Result<ResponseAndCopy<RequestBody>, Error>> + Send>>,
     /// Whether a layer above needs the copy to send the request again. The pool may return one for its own retries too.
-    keep: bool,
+    keep_copy: bool,
 }
 
 // === impl Forward ===
@@ -56,15 +56,18 @@ impl Service<Outbound> for Forward {
         *request.uri_mut() = Uri::from(outbound.destination.target);
         let target = Target {
             // An upstream proxy can read the requests that it forwards. A request with a token must use a tunnel.
-            forward: outbound.destination.origin.scheme == Scheme::Http
+            proxy_may_read: outbound.destination.origin.scheme == Scheme::Http
                 && is_without_token(outbound.record.decision()),
             origin: outbound.destination.origin,
             http,
         };
-        let (priority, keep) = (outbound.dns_priority, outbound.keep);
+        let (priority, keep_copy) = (outbound.dns_priority, outbound.keep_copy);
         ForwardFuture {
-            sent: Box::pin(self.upstream.send_copied(&target, priority, keep, request)),
-            keep,
+            sent: Box::pin(
+                self.upstream
+                    .send_copied(&target, priority, keep_copy, request),
+            ),
+            keep_copy,
         }
     }
 }
@@ -79,7 +82,7 @@ impl Future for ForwardFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let (response, copy) = ready!(self.sent.as_mut().poll(cx))?;
-        let copy = copy.filter(|_| self.keep);
+        let copy = copy.filter(|_| self.keep_copy);
         Poll::Ready(Ok(response.map(|body| ResponseBody::upstream(body, copy))))
     }
 }

@@ -116,7 +116,7 @@ impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
         });
         let retry = injected.map(|injected| {
             // An upgrade cannot be sent again.
-            outbound.keep = !outbound.wants_upgrade;
+            outbound.keep_copy = !outbound.wants_upgrade;
             Box::new(Retry::new(self.shared.clone(), injected, &outbound))
         });
         RetryUnauthorizedFuture::First {
@@ -198,10 +198,17 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         }
         let Some(request) = sent.and_then(|sent| sent.into_request()) else {
             // This request cannot be sent again, but the next one needs the new token.
-            self.injected.slot.renew(&self.injected.token);
+            self.injected
+                .slot
+                .refetch_in_background(&self.injected.token);
             return Ok(rejection);
         };
-        let Some(token) = self.injected.slot.replace(&self.injected.token).await else {
+        let Some(token) = self
+            .injected
+            .slot
+            .fetch_replacement(&self.injected.token)
+            .await
+        else {
             return Ok(rejection);
         };
         // The connection cannot be reused while the response is unread.
@@ -229,7 +236,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
             wants_upgrade: false,
             upgraded_to_tls: self.upgraded_to_tls,
             dns_priority: self.dns_priority,
-            keep: false,
+            keep_copy: false,
         };
         let response = self.shared.inner.call(outbound).await?;
         self.report(&response);

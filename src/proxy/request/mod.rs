@@ -145,7 +145,7 @@ pub(crate) struct Outbound {
     /// The priority of the DNS lookup of its host.
     pub(crate) dns_priority: Priority,
     /// The response must come with a copy of the request, to send it again.
-    pub(crate) keep: bool,
+    pub(crate) keep_copy: bool,
 }
 
 // === impl Decided ===
@@ -172,7 +172,7 @@ impl Decided {
             by_service_name: self.by_service_name,
             wants_upgrade: self.wants_upgrade,
             upgraded_to_tls: self.upgraded_to_tls,
-            keep: false,
+            keep_copy: false,
         };
         (outbound, self.decision, self.slot)
     }

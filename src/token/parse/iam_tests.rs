@@ -49,9 +49,12 @@ fn a_slow_clock_extends_no_token_beyond_the_requested_lifetime() {
 #[test]
 fn an_iam_response_without_token_or_expiry_is_rejected() {
     for (body, expected) in [
-        ("", Malformed::Json),
-        ("[]", Malformed::Json),
-        ("{\"accessToken\":\"T\",\"expire", Malformed::Json),
+        ("", Malformed::NotAccessTokenObject),
+        ("[]", Malformed::NotAccessTokenObject),
+        (
+            "{\"accessToken\":\"T\",\"expire",
+            Malformed::NotAccessTokenObject,
+        ),
         ("{}", Malformed::NoToken),
         ("{\"accessToken\":\"\"}", Malformed::NoToken),
         ("{\"accessToken\":\"T\"}", Malformed::ExpireTime),
@@ -65,7 +68,7 @@ fn an_iam_response_without_token_or_expiry_is_rejected() {
         ),
         (
             "{\"accessToken\":\"T\",\"expireTime\":3600}",
-            Malformed::Json,
+            Malformed::NotAccessTokenObject,
         ),
         (
             "{\"access_token\":\"T\",\"expires_in\":3600}",
@@ -103,7 +106,7 @@ fn an_id_token_of_iam_is_checked_like_any_other() {
     );
     assert_eq!(refused(json!({"token": "T"}), "a"), Malformed::NotJwt);
     assert_eq!(refused(json!({"token": ""}), "a"), Malformed::Empty);
-    assert_eq!(refused(json!({}), "a"), Malformed::NoJson);
+    assert_eq!(refused(json!({}), "a"), Malformed::NotJwtObject);
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_signed_jwt_has_three_parts() {
     for body in ["", "{}", r#"{"signedJwt":1}"#] {
         assert_eq!(
             signed_jwt(body.as_bytes()).unwrap_err(),
-            Malformed::NoJson,
+            Malformed::NotJwtObject,
             "{body}"
         );
     }

@@ -97,14 +97,17 @@ fn an_access_token_counts_from_the_start_of_the_attempt() {
 #[test]
 fn a_response_without_a_usable_access_token_is_an_error() {
     for (body, expected) in [
-        ("", Malformed::Json),
-        ("{bad", Malformed::Json),
-        ("null", Malformed::Json),
-        (r#"["T",3600,"Bearer"]"#, Malformed::Json),
-        (r#"{"access_token":7,"expires_in":3600}"#, Malformed::Json),
+        ("", Malformed::NotAccessTokenObject),
+        ("{bad", Malformed::NotAccessTokenObject),
+        ("null", Malformed::NotAccessTokenObject),
+        (r#"["T",3600,"Bearer"]"#, Malformed::NotAccessTokenObject),
+        (
+            r#"{"access_token":7,"expires_in":3600}"#,
+            Malformed::NotAccessTokenObject,
+        ),
         (
             r#"{"access_token":"T","access_token":"U","expires_in":3600}"#,
-            Malformed::Json,
+            Malformed::NotAccessTokenObject,
         ),
         (r#"{"expires_in":3600}"#, Malformed::NoToken),
         (

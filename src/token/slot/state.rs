@@ -28,8 +28,8 @@ pub(super) struct FetchState {
     last_id: u64,
     in_flight: Option<InFlightFetch>,
     backoff: Backoff,
-    /// The end of the pause after a fetch that returned no fresh token. Ignored without a usable token.
-    pause: Option<Deadline>,
+    /// The earliest time of the next fetch after one that returned no fresh token. Ignored without a usable token.
+    next_refresh: Option<Deadline>,
     /// The earliest time of the next fetch because of a 401.
     next_renewal: Option<Deadline>,
     /// An upstream rejected the current token with 401.
@@ -61,8 +61,8 @@ impl FetchState {
         if let Some(fetch) = self.current_fetch(now, limit) {
             return Some(fetch.join());
         }
-        let paused = usable && self.pause.is_some_and(|pause| !pause.left(now).is_zero());
-        if paused || self.backoff.left(now).is_some() {
+        let too_early = usable && self.next_refresh.is_some_and(|next| !next.left(now).is_zero());
+        if too_early || self.backoff.left(now).is_some() {
             return None;
         }
         Some(self.start(now))
@@ -121,7 +121,7 @@ impl FetchState {
             Age::Stale => !first,
             Age::Expiring | Age::Expired => true,
         };
-        self.pause = pauses.then(|| {
+        self.next_refresh = pauses.then(|| {
             let pause = if token.left(now) < SHORT {
                 SHORT_PAUSE
             } else {

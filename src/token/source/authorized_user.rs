@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::answer::accept;
 use super::endpoint::EndpointClient;
+use super::lateness::check_lateness;
 use super::{Fetching, TokenSource, login, message};
 use crate::credentials::AuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
@@ -86,7 +86,7 @@ impl AuthorizedUserSource {
                     parse::id_token_in("id_token", &body, audience, start, now)
                 }
             };
-            accept(token, start, now)
+            check_lateness(token, start, now)
         };
         let hint =
             |error: &_| login::scope_hint(error, &scopes).or_else(|| login::hint(error, LOG_IN));

@@ -11,8 +11,8 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::answer::accept;
 use super::impersonation::Impersonator;
+use super::lateness::check_lateness;
 use super::message::token as token_clause;
 use super::signed_jwt::validity;
 use super::{Fetching, TokenSource, iam};
@@ -126,7 +126,7 @@ impl DelegationSource {
                 .post_form(&TOKEN_ENDPOINT, HeaderMap::new(), &form)
                 .await?;
             let now = Now::now();
-            accept(parse::access_token(&answer, start, now), start, now)
+            check_lateness(parse::access_token(&answer, start, now), start, now)
         };
         client
             .fetch_within(time, &what, &TokenEndpoint, priority, attempt, |error| {

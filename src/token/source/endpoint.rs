@@ -136,7 +136,7 @@ impl EndpointClient {
         let target = Target {
             origin: destination.origin,
             http: HttpVersion::Auto,
-            forward: false,
+            proxy_may_read: false,
         };
         let sent = self.0.transport.send(&target, request);
         let (head, body) = sent.await.map_err(|error| no_answer(&error))?.into_parts();

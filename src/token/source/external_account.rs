@@ -14,9 +14,9 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::answer::accept;
 use super::endpoint::EndpointClient;
 use super::iam::CLOUD_PLATFORM;
+use super::lateness::check_lateness;
 use super::subject::SubjectTokens;
 use super::{Fetching, TokenSource, message};
 use crate::credentials::{ExternalAccount, OAuthClient};
@@ -108,7 +108,7 @@ impl ExternalAccountSource {
             let start = Now::now();
             let body = self.client.post_form(url, headers.clone(), &fields).await?;
             let now = Now::now();
-            accept(parse::access_token(&body, start, now), start, now)
+            check_lateness(parse::access_token(&body, start, now), start, now)
         };
         let what = format!("a federated access token (of {})", self.name);
         let left = end.saturating_duration_since(Instant::now());

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::accept;
 use super::endpoint::EndpointClient;
 use super::external_account::basic;
+use super::lateness::check_lateness;
 use super::{Fetching, TokenSource, login, message};
 use crate::credentials::ExternalAccountAuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
@@ -75,7 +75,7 @@ impl WorkforceUserSource {
                 *refresh_token = rotated.into();
             }
             let now = Now::now();
-            accept(parse::access_token(&body, start, now), start, now)
+            check_lateness(parse::access_token(&body, start, now), start, now)
         };
         let what = format!("{what} (of {})", self.name);
         let hint = |error: &_| login::hint(error, LOG_IN);

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 pub(super) use self::target_account::TargetAccount;
-use super::answer::accept;
 use super::endpoint::{EndpointClient, bearer};
+use super::lateness::check_lateness;
 use super::message::{printable, token as token_clause};
 use crate::error::TokenFault;
 use crate::policy::{Principal, TokenKind};
@@ -146,7 +146,7 @@ pub(super) async fn token(
                 parse::iam_id_token(body, audience, start, now)
             }
         };
-        accept(token, start, now)
+        check_lateness(token, start, now)
     })
     .await
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{StatusCode, response};
 
-use super::answer::accept;
+use super::lateness::check_lateness;
 use super::limits::FetchLimits;
 use super::message::words;
 use super::{Fetching, TokenSource};
@@ -25,11 +25,11 @@ use crate::token::priority::FetchPriority;
 use crate::token::retry::{AttemptError, RetryError};
 use crate::token::value::Token;
 
+mod client;
 mod request;
-mod transport;
 
+use client::{BufferedResponse, MetadataEndpoint, TransportError};
 use request::MetadataRequest;
-use transport::{BufferedResponse, Peer, TransportError};
 
 /// The time limit of the probe for a metadata server.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub struct MetadataClient(Arc<MetadataInner>);
 
 #[derive(Debug)]
 struct MetadataInner {
-    peer: Peer,
+    endpoint: MetadataEndpoint,
     disabled: bool,
     limits: FetchLimits,
     /// The places that were searched for a credential file, for the error. `None` if a metadata server is expected, so
@@ -90,7 +90,11 @@ fn nothing_found(searched: &str, why: &str) -> FetchError {
 }
 
 /// Returns the error of a fetch, with advice for the user.
-fn failed(failure: RetryError, request: &MetadataRequest, peer: &Peer) -> FetchError {
+fn failed(
+    failure: RetryError,
+    request: &MetadataRequest,
+    endpoint: &MetadataEndpoint,
+) -> FetchError {
     let hint = match failure.error.status {
         Some(status) => request.hint(status),
         None if failure.error.fault == TokenFault::Unreachable => Some(
@@ -99,7 +103,7 @@ fn failed(failure: RetryError, request: &MetadataRequest, peer: &Peer) -> FetchE
         ),
         None => None,
     };
-    failure.into_fetch_error(&request.clause(), peer, hint)
+    failure.into_fetch_error(&request.clause(), endpoint, hint)
 }
 
 /// Reads the response to an attempt that began at `start`.
@@ -110,7 +114,7 @@ fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Tok
             parse::id_token(body, audience, start, now)
         }
     };
-    accept(token, start, now)
+    check_lateness(token, start, now)
 }
 
 // === impl MetadataClient ===
@@ -129,7 +133,7 @@ impl MetadataClient {
         searched: Option<Arc<str>>,
     ) -> Self {
         Self(Arc::new(MetadataInner {
-            peer: Peer::new(&server.host, server.port),
+            endpoint: MetadataEndpoint::new(&server.host, server.port),
             disabled: server.disabled,
             limits: FetchLimits::new(timeout),
             found: AtomicBool::new(false),
@@ -177,7 +181,7 @@ impl MetadataClient {
         read: impl Fn(&[u8], Now) -> Result<T, AttemptError> + Sync,
     ) -> Result<T, FetchError> {
         let MetadataInner {
-            peer,
+            endpoint,
             disabled,
             limits,
             searched,
@@ -199,16 +203,18 @@ impl MetadataClient {
         self.probe(priority).await?;
         let fetched = limits.fetch(priority, || async {
             let start = Now::now();
-            let answer = peer.ask(&request.target).await?;
+            let answer = endpoint.get(&request.target).await?;
             read(&body(answer)?, start)
         });
-        fetched.await.map_err(|error| failed(error, request, peer))
+        fetched
+            .await
+            .map_err(|error| failed(error, request, endpoint))
     }
 
     /// Ensures that a metadata server answers, unless one has answered before.
     async fn probe(&self, priority: &FetchPriority) -> Result<(), FetchError> {
         let MetadataInner {
-            peer,
+            endpoint,
             limits,
             searched,
             found,
@@ -218,7 +224,7 @@ impl MetadataClient {
             return Ok(());
         };
         let probed = limits.fetch_within(PROBE_TIMEOUT, priority, || async {
-            let answer = peer.ask("/").await?;
+            let answer = endpoint.get("/").await?;
             check_flavor(&answer.head)
         });
         match probed.await {
@@ -227,7 +233,10 @@ impl MetadataClient {
                 Ok(())
             }
             Err(failure) => {
-                let why = format!("the metadata server at {peer}: {}", failure.error.reason);
+                let why = format!(
+                    "the metadata server at {endpoint}: {}",
+                    failure.error.reason
+                );
                 Err(nothing_found(searched, &why))
             }
         }
@@ -271,7 +280,7 @@ impl From<TransportError> for AttemptError {
                 retry: true,
                 ..Self::new(TokenFault::Unreachable, error.to_string())
             },
-            TransportError::Torn(_) => Self {
+            TransportError::ConnectionBroken(_) => Self {
                 retry: true,
                 ..Self::new(TokenFault::Failing, error.to_string())
             },

@@ -11,8 +11,8 @@ use http::HeaderMap;
 use serde::Serialize;
 use serde_json::json;
 
-use super::answer::accept;
 use super::endpoint::{self, EndpointClient};
+use super::lateness::check_lateness;
 use super::{Fetching, TokenSource, delegation, jwt, message};
 use crate::credentials::{EndpointUrl, ServiceAccount};
 use crate::error::{SourceKind, TokenFault};
@@ -170,7 +170,7 @@ impl ServiceAccountSource {
                 .post_form(url, HeaderMap::new(), &fields)
                 .await?;
             let now = Now::now();
-            accept(read(&body, start, now), start, now)
+            check_lateness(read(&body, start, now), start, now)
         };
         self.client
             .fetch(&what, url, priority, attempt, |error| {
@@ -234,7 +234,7 @@ impl ServiceAccountSource {
             let body = body.await?;
             let now = Now::now();
             let token = parse::id_token_in("token", &body, audience, start, now);
-            accept(token, start, now)
+            check_lateness(token, start, now)
         };
         self.client
             .fetch(&what, &url, priority, attempt, |error| self.hint(error))

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::answer::accept;
 use super::impersonation::Impersonator;
+use super::lateness::check_lateness;
 use super::message::token as token_clause;
 use super::{Fetching, TokenSource, iam};
 use crate::error::{SourceKind, TokenFault};
@@ -68,7 +68,7 @@ impl SignedJwtSource {
         };
         let now = Now::now();
         let token = parse::id_token(jwt.as_bytes(), audience, start, now);
-        accept(token, start, now).map_err(|error| {
+        check_lateness(token, start, now).map_err(|error| {
             FetchError::new(
                 error.fault,
                 &format!("{what} signed by {account}: {}", error.reason),

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Inserted, MAX_INTERIM};
 use crate::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHeader, FrameReader, HEADERS,
     PADDED_OR_PRIORITY, RST_STREAM,
 };
 
@@ -71,7 +71,7 @@ impl Http2 {
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<Option<Inserted>> {
         let mut left = bytes;
         while let Some(frame) = self.frames.next(&mut left) {
-            if self.frame(frame).is_none() {
+            if self.on_frame(frame).is_none() {
                 self.floods += 1;
                 if self.floods > MAX_FLOODS {
                     return None;
@@ -88,7 +88,7 @@ impl Http2 {
     /// Returns the frame that makes h2 reset a stream. It is inserted at `at`, before the frame that was read last. The
     /// bytes from `at` on are read again, so the reader starts anew.
     fn reset(&mut self, id: u32, at: usize) -> Inserted {
-        self.end(id);
+        self.untrack(id);
         self.frames = FrameReader::default();
         let mut frames = BytesMut::new();
         put_frame(&mut frames, HEADERS, END_HEADERS, id, MALFORMED);
@@ -98,7 +98,7 @@ impl Http2 {
 
     /// Returns the frames that reset the tracked streams. Returns none if the connection was lost inside a frame,
     /// because h2 would read them as the rest of that frame.
-    pub(super) fn lost(&mut self) -> Bytes {
+    pub(super) fn on_connection_lost(&mut self) -> Bytes {
         let mut frames = BytesMut::new();
         if !self.frames.is_between() {
             return frames.freeze();
@@ -115,8 +115,8 @@ impl Http2 {
     }
 
     /// Processes a frame. Returns `None` if it exceeds a limit of interim responses.
-    fn frame(&mut self, frame: FrameHead) -> Option<()> {
-        let FrameHead {
+    fn on_frame(&mut self, frame: FrameHeader) -> Option<()> {
+        let FrameHeader {
             length,
             kind,
             flags,
@@ -128,7 +128,7 @@ impl Http2 {
                 let ends = flags & END_STREAM != 0;
                 // An indexed `:status` of the static table, 200 to 500 (RFC 7541, A).
                 let is_final = flags & PADDED_OR_PRIORITY == 0 && matches!(first, 0x88..=0x8e);
-                self.headers(id, length, ends, is_final)
+                self.on_headers(id, length, ends, is_final)
             }
             CONTINUATION => {
                 if let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) {
@@ -138,7 +138,7 @@ impl Http2 {
             }
             // The final response came before, or there is none.
             DATA | RST_STREAM => {
-                self.end(id);
+                self.untrack(id);
                 Some(())
             }
             _ => Some(()),
@@ -146,10 +146,10 @@ impl Http2 {
     }
 
     /// Processes a response head. Returns `None` if it exceeds a limit.
-    fn headers(&mut self, id: u32, length: u32, ends: bool, is_final: bool) -> Option<()> {
+    fn on_headers(&mut self, id: u32, length: u32, ends: bool, is_final: bool) -> Option<()> {
         let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) else {
             if !ends && !is_final {
-                self.follow(id, length)?;
+                self.track(id, length)?;
             }
             return Some(());
         };
@@ -157,7 +157,7 @@ impl Http2 {
             return None;
         }
         if is_final || ends {
-            self.end(id);
+            self.untrack(id);
             return Some(());
         }
         stream.count += 1;
@@ -171,7 +171,7 @@ impl Http2 {
     }
 
     /// Begins to track a stream at its first response. Returns `None` if too many responses cannot be tracked.
-    fn follow(&mut self, id: u32, length: u32) -> Option<()> {
+    fn track(&mut self, id: u32, length: u32) -> Option<()> {
         if id <= self.forgotten {
             self.late += 1;
             return (self.late <= MAX_LATE).then_some(());
@@ -191,7 +191,7 @@ impl Http2 {
     }
 
     /// Ends the tracking of a stream.
-    fn end(&mut self, id: u32) {
+    fn untrack(&mut self, id: u32) {
         // Searches from the end: recent streams are the most active.
         if let Some(at) = self.streams.iter().rposition(|stream| stream.id == id) {
             let stream = self.streams.remove(at);

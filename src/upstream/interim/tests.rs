@@ -22,7 +22,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn http1(bytes: &str, step: usize) -> io::Result<()> {
-    let mut interim = Interim::http1();
+    let mut interim = InterimLimiter::http1();
     let mut first = true;
     bytes.as_bytes().chunks(step).try_for_each(|part| {
         let inserted = interim.read(std::mem::take(&mut first), part)?;
@@ -32,7 +32,7 @@ fn http1(bytes: &str, step: usize) -> io::Result<()> {
 }
 
 /// Returns the bytes that h2 reads.
-fn through(interim: &mut Interim, bytes: &[u8], step: usize) -> io::Result<Vec<u8>> {
+fn through(interim: &mut InterimLimiter, bytes: &[u8], step: usize) -> io::Result<Vec<u8>> {
     let mut read = Vec::new();
     for part in bytes.chunks(step) {
         let mut part = part.to_vec();
@@ -48,7 +48,7 @@ fn through(interim: &mut Interim, bytes: &[u8], step: usize) -> io::Result<Vec<u
 /// Returns the streams that h2 resets.
 fn http2(frames: &[Vec<u8>], step: usize) -> Vec<u32> {
     let bytes = frames.concat();
-    let read = through(&mut Interim::http2(), &bytes, step).unwrap();
+    let read = through(&mut InterimLimiter::http2(), &bytes, step).unwrap();
     let mut frames = FrameReader::default();
     let mut left = &read[..];
     let mut reset = Vec::new();
@@ -87,7 +87,7 @@ fn http1_interim_responses_are_limited_across_any_read_boundaries() {
 
 #[test]
 fn each_http1_request_has_its_own_count() {
-    let mut interim = Interim::http1();
+    let mut interim = InterimLimiter::http1();
     for _ in 0..10 {
         for round in 0..32 {
             interim.read(round == 0, HINTS.as_bytes()).unwrap();
@@ -172,7 +172,7 @@ fn alternating_streams_are_limited_together() {
                 .map(|id| frame(HEADERS, 0x4, id, INTERIM))
         })
         .collect();
-    let error = through(&mut Interim::http2(), &turns.concat(), 16 * 1024).unwrap_err();
+    let error = through(&mut InterimLimiter::http2(), &turns.concat(), 16 * 1024).unwrap_err();
     assert!(is_flood(&error));
 }
 
@@ -191,13 +191,13 @@ fn a_flood_resets_its_own_stream_only() {
         assert!(reset.iter().all(|stream| *stream == 3));
     }
     let flood = vec![frame(HEADERS, 0x4, 3, INTERIM); 33 * 257 + 1].concat();
-    let error = through(&mut Interim::http2(), &flood, 4096).unwrap_err();
+    let error = through(&mut InterimLimiter::http2(), &flood, 4096).unwrap_err();
     assert!(is_flood(&error));
 }
 
 #[test]
 fn interim_responses_before_a_lost_connection_are_reported_per_stream() {
-    let mut interim = Interim::http2();
+    let mut interim = InterimLimiter::http2();
     let frames = [
         frame(HEADERS, 0x4, 1, INTERIM),
         frame(HEADERS, 0x4, 3, FINAL),
@@ -209,19 +209,19 @@ fn interim_responses_before_a_lost_connection_are_reported_per_stream() {
     let (whole, part) = frames.split_at(frames.len() - 1);
     through(&mut interim, whole, 4096).unwrap();
     assert!(
-        interim.is_waiting() && interim.lost().is_empty(),
+        interim.is_waiting() && interim.on_connection_lost().is_empty(),
         "within a frame"
     );
     through(&mut interim, part, 4096).unwrap();
     let resets = [1, 7].map(|stream| frame(RST_STREAM, 0, stream, &LOST.to_be_bytes()));
-    assert_eq!(interim.lost(), resets.concat());
-    assert!(!interim.is_waiting() && interim.lost().is_empty());
+    assert_eq!(interim.on_connection_lost(), resets.concat());
+    assert!(!interim.is_waiting() && interim.on_connection_lost().is_empty());
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..512), step in 1usize..64) {
-        for mut interim in [Interim::http1(), Interim::http2()] {
+        for mut interim in [InterimLimiter::http1(), InterimLimiter::http2()] {
             for part in bytes.chunks(step) {
                 let _ = interim.read(false, part);
             }

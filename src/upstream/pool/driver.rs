@@ -18,7 +18,7 @@ use super::ping::Complaints;
 use crate::lock::lock;
 use crate::upstream::cancellable_body::{CancellableBody, SendableBody};
 use crate::upstream::failure::is_too_many_pings;
-use crate::upstream::io::Io;
+use crate::upstream::io::UpstreamIo;
 
 /// Reads and writes a connection.
 pub(super) type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -52,7 +52,7 @@ struct Wakeup {
 /// permits.
 pub(super) async fn drive<B: SendableBody>(
     wire: Option<Wire>,
-    requests: Connection<TokioIo<Io>, CancellableBody<B>, Tasks>,
+    requests: Connection<TokioIo<UpstreamIo>, CancellableBody<B>, Tasks>,
     allowed: Arc<AtomicUsize>,
     complaints: Complaints,
 ) {

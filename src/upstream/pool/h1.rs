@@ -14,15 +14,15 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::IDLE_CHECK_AFTER;
-use super::lease::{GuardParts, Release};
+use super::lease::{Release, ReleasedParts};
 use super::target_pool::Pool;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, SendableBody};
 use crate::upstream::failure::{Failure, UpstreamPeer};
 use crate::upstream::idle_since::IdleSince;
-use crate::upstream::interim::Interim;
-use crate::upstream::io::Io;
+use crate::upstream::interim::InterimLimiter;
+use crate::upstream::io::UpstreamIo;
 use crate::upstream::receive_state::ReceiveState;
 
 /// The maximum number of fields in a response's head. hyper's own limit, 100, is too small for some upstreams.
@@ -44,14 +44,14 @@ pub(in crate::upstream) struct Http1Connection<B> {
 
 /// Idle connections. The most recently used is on top, because it is the most likely to be open. Unused ones sink and
 /// expire.
-pub(super) struct Idle<B>(Vec<(Arc<Http1Connection<B>>, IdleSince)>);
+pub(super) struct IdleStack<B>(Vec<(Arc<Http1Connection<B>>, IdleSince)>);
 
 // === impl Http1Connection ===
 
 impl<B: SendableBody> Http1Connection<B> {
     /// Starts HTTP/1.1 on a socket. Spawns the task that drives the connection.
     pub(super) async fn open(
-        io: Io,
+        io: UpstreamIo,
         peer: UpstreamPeer,
         pool: Weak<Pool<B>>,
         memory: &Memory,
@@ -63,7 +63,7 @@ impl<B: SendableBody> Http1Connection<B> {
             .preserve_header_case(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER)
-            .handshake(TokioIo::new(io.limiting(Interim::http1())))
+            .handshake(TokioIo::new(io.limiting(InterimLimiter::http1())))
             .await
             .map_err(|error| Failure::exchange(&peer, &error))?;
         tokio::spawn(async move {
@@ -107,7 +107,7 @@ impl<B: SendableBody> Http1Connection<B> {
 }
 
 impl<B: SendableBody> Release for Http1Connection<B> {
-    fn ended(self: Arc<Self>, rest: GuardParts, complete: bool) {
+    fn ended(self: Arc<Self>, parts: ReleasedParts, complete: bool) {
         // After an incomplete response, or without its pool, the drop of `self` closes the connection.
         let Some(pool) = self.pool.upgrade().filter(|_| complete) else {
             return;
@@ -121,12 +121,12 @@ impl<B: SendableBody> Release for Http1Connection<B> {
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(async move {
-                // The upstream may still read the rest of the request, so hyper sends it. `rest` keeps the permit
+                // The upstream may still read the rest of the request, so hyper sends it. `parts` keeps the permit
                 // meanwhile.
                 if self.ready(pool.wait_timeout).await && reusable {
                     pool.give_back(self);
                 }
-                drop(rest);
+                drop(parts);
             });
         }
     }
@@ -136,9 +136,9 @@ impl<B: SendableBody> Release for Http1Connection<B> {
     }
 }
 
-// === impl Idle ===
+// === impl IdleStack ===
 
-impl<B: SendableBody> Idle<B> {
+impl<B: SendableBody> IdleStack<B> {
     pub(super) const fn new() -> Self {
         Self(Vec::new())
     }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::IDLE_CHECK_AFTER;
 use super::driver::{Tasks, drive};
-use super::lease::{GuardParts, Lease, Release};
+use super::lease::{Lease, Release, ReleasedParts};
 use super::ping::{Complaints, PONG, PingTimer, Pings, SILENT};
 use super::target_pool::Pool;
 use crate::error::ErrorKind;
@@ -24,8 +24,8 @@ use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, SendableBody};
 use crate::upstream::failure::{Failure, UpstreamPeer, is_broken, is_going_away};
 use crate::upstream::idle_since::IdleSince;
-use crate::upstream::interim::Interim;
-use crate::upstream::io::Io;
+use crate::upstream::interim::InterimLimiter;
+use crate::upstream::io::UpstreamIo;
 use crate::upstream::receive_state::ReceiveState;
 
 /// The receive windows of a stream and of a connection, in bytes. At a round-trip time of 50 ms they permit 40 MiB per
@@ -75,7 +75,7 @@ impl<B: SendableBody> Http2Connection<B> {
     /// Exchanges prefaces. No request is sent to a peer before its SETTINGS show that it speaks HTTP/2 and how many
     /// streams it permits.
     pub(super) async fn open(
-        io: Io,
+        io: UpstreamIo,
         peer: UpstreamPeer,
         pool: Weak<Pool<B>>,
         within: Duration,
@@ -100,7 +100,7 @@ impl<B: SendableBody> Http2Connection<B> {
                 .keep_alive_while_idle(false)
                 // Zero until the upstream's SETTINGS arrive, which shows that they have arrived.
                 .initial_max_send_streams(0)
-                .handshake(TokioIo::new(io.limiting(Interim::http2())))
+                .handshake(TokioIo::new(io.limiting(InterimLimiter::http2())))
                 .await?;
             let mut wire = tasks.take();
             let open = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
@@ -178,7 +178,7 @@ impl<B: SendableBody> Http2Connection<B> {
 }
 
 impl<B: SendableBody> Release for Http2Connection<B> {
-    fn ended(self: Arc<Self>, _rest: GuardParts, _complete: bool) {
+    fn ended(self: Arc<Self>, _parts: ReleasedParts, _complete: bool) {
         if let Some(pool) = self.pool.upgrade() {
             pool.release(&self);
         }

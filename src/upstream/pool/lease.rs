@@ -30,14 +30,14 @@ pub(in crate::upstream) enum LeasedConnection<B> {
 /// connection or resets the stream.
 pub(in crate::upstream) struct ConnectionGuard {
     connection: Option<Arc<dyn Release>>,
-    rest: GuardParts,
+    parts: ReleasedParts,
     /// The connection cannot carry another request.
     spoilt: bool,
 }
 
 /// The values that are released with the guard.
 #[derive(Default)]
-pub(super) struct GuardParts {
+pub(super) struct ReleasedParts {
     /// HTTP/1.1: a permit of the target's connections in use.
     _permit: Option<OwnedSemaphorePermit>,
     /// Its drop cancels the request's body.
@@ -47,7 +47,7 @@ pub(super) struct GuardParts {
 /// A connection that a [`ConnectionGuard`] releases, independent of the type of the request's body.
 pub(super) trait Release: Send + Sync {
     /// Called at the end of the request. `complete`: its response was read to the end.
-    fn ended(self: Arc<Self>, rest: GuardParts, complete: bool);
+    fn ended(self: Arc<Self>, parts: ReleasedParts, complete: bool);
 
     fn memory(&self) -> &Memory;
 }
@@ -68,7 +68,7 @@ impl<B: SendableBody> Lease<B> {
             },
             guard: ConnectionGuard {
                 connection: Some(connection),
-                rest: GuardParts {
+                parts: ReleasedParts {
                     _permit: Some(permit),
                     cancel: None,
                 },
@@ -84,7 +84,7 @@ impl<B: SendableBody> Lease<B> {
             connection: LeasedConnection::Http2(Arc::clone(&connection)),
             guard: ConnectionGuard {
                 connection: Some(connection),
-                rest: GuardParts::default(),
+                parts: ReleasedParts::default(),
                 spoilt: false,
             },
             needs_check,
@@ -105,7 +105,7 @@ impl<B: SendableBody> Lease<B> {
 impl ConnectionGuard {
     /// Cancels the request's body when this guard is dropped.
     pub(in crate::upstream) fn watch(&mut self, cancel: Option<CancelHandle>) {
-        self.rest.cancel = cancel;
+        self.parts.cancel = cancel;
     }
 
     /// Marks a connection of HTTP/1.1 that cannot be reused, because the request's body will not be sent.
@@ -128,7 +128,7 @@ impl ConnectionGuard {
     fn end(&mut self, complete: bool) {
         if let Some(connection) = self.connection.take() {
             let complete = complete && !self.spoilt;
-            connection.ended(std::mem::take(&mut self.rest), complete);
+            connection.ended(std::mem::take(&mut self.parts), complete);
         }
     }
 }

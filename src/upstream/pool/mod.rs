@@ -114,7 +114,10 @@ impl<B: SendableBody> Pools<B> {
         if let Some(pool) = targets.get(target) {
             return Ok(Arc::clone(pool));
         }
-        let proxy = self.dialer.proxy(&target.origin).filter(|_| target.forward);
+        let proxy = self
+            .dialer
+            .proxy(&target.origin)
+            .filter(|_| target.proxy_may_read);
         let address = Address::new(&target.origin, proxy.cloned()).ok_or_else(|| {
             Failure::new(
                 ErrorKind::BadRequest,

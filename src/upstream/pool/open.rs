@@ -7,7 +7,7 @@ use super::{Pools, h1, h2};
 use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::dial::Dialled;
 use crate::upstream::failure::Failure;
-use crate::upstream::io::{Io, OpenConnection};
+use crate::upstream::io::{ConnectionPermit, UpstreamIo};
 
 /// A new connection of the protocol that ALPN selected.
 pub(super) enum PooledConnection<B> {
@@ -24,8 +24,8 @@ impl<B: SendableBody> Pool<B> {
         pools: &Pools<B>,
     ) -> Result<PooledConnection<B>, Failure> {
         let permit = pools.permit().await?;
-        let open = OpenConnection::new(permit, &pools.dialer.metrics);
-        let opened = self.establish(pools, open).await;
+        let permit = ConnectionPermit::new(permit, &pools.dialer.metrics);
+        let opened = self.establish(pools, permit).await;
         pools.dialer.count(&opened);
         pools.relieve();
         opened
@@ -34,14 +34,14 @@ impl<B: SendableBody> Pool<B> {
     async fn establish(
         self: &Arc<Self>,
         pools: &Pools<B>,
-        open: OpenConnection,
+        permit: ConnectionPermit,
     ) -> Result<PooledConnection<B>, Failure> {
         let Dialled {
             stream,
             http2,
             peer,
         } = pools.dialer.dial(&self.target, self.priority()).await?;
-        let io = Io::new(stream, open);
+        let io = UpstreamIo::new(stream, permit);
         let pool = Arc::downgrade(self);
         let memory = &pools.memory;
         Ok(if http2 {

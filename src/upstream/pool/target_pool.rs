@@ -55,7 +55,7 @@ pub(super) struct PoolState<B> {
     pub(super) counted: usize,
     /// `None` until ALPN has decided for the first time.
     pub(super) protocol: Option<UpstreamProtocol>,
-    pub(super) idle: h1::Idle<B>,
+    pub(super) idle: h1::IdleStack<B>,
     pub(super) streams: h2::Http2Connections<B>,
     pub(super) dialing: bool,
     pub(super) waiting: VecDeque<oneshot::Sender<WaitResult<B>>>,
@@ -95,7 +95,7 @@ impl<B: SendableBody> Pool<B> {
                     AlpnOffer::Http2 => Some(UpstreamProtocol::Http2),
                 },
                 counted: 0,
-                idle: h1::Idle::new(),
+                idle: h1::IdleStack::new(),
                 streams: h2::Http2Connections::new(),
                 dialing: false,
                 waiting: VecDeque::new(),

@@ -12,11 +12,17 @@ async fn a_rejected_token_is_replaced_by_one_fetch_for_all() {
     let mut requests = JoinSet::new();
     for _ in 0..10 {
         let (slot, suspect) = (Arc::clone(&rig.slot), Arc::clone(&suspect));
-        requests.spawn(async move { slot.replace(&suspect).await.unwrap().reveal().to_owned() });
+        requests.spawn(async move {
+            slot.fetch_replacement(&suspect)
+                .await
+                .unwrap()
+                .reveal()
+                .to_owned()
+        });
     }
     assert!(requests.join_all().await.iter().all(|token| token == "T2"));
     assert_eq!(rig.calls(), 2);
-    let other = rig.slot.replace(&suspect).await;
+    let other = rig.slot.fetch_replacement(&suspect).await;
     assert_eq!(other.unwrap().reveal(), "T2", "known without a fetch");
     assert_eq!(rig.calls(), 2);
 }
@@ -25,7 +31,7 @@ async fn a_rejected_token_is_replaced_by_one_fetch_for_all() {
 async fn a_request_that_cannot_be_sent_again_starts_a_fetch() {
     let rig = lives(&[3600]);
     let suspect = rig.slot.token().await.unwrap();
-    rig.slot.renew(&suspect);
+    rig.slot.refetch_in_background(&suspect);
     assert_eq!(rig.calls(), 1, "it does not wait");
     settle().await;
     assert_eq!(rig.get_at_once().await, "T2");
@@ -44,7 +50,7 @@ async fn a_rejection_causes_no_fetch_during_backoff() {
     advance(secs(3)).await;
     rig.get().await;
     settle().await;
-    assert!(rig.slot.replace(&suspect).await.is_none());
+    assert!(rig.slot.fetch_replacement(&suspect).await.is_none());
     assert_eq!(rig.calls(), 2);
 }
 
@@ -53,7 +59,7 @@ async fn rejections_cause_at_most_one_fetch_a_minute() {
     let (rig, fetches) = recorded(|| token("T1", 3600));
     let suspect = rig.slot.token().await.unwrap();
     for _ in 0..600 {
-        assert!(rig.slot.replace(&suspect).await.is_none());
+        assert!(rig.slot.fetch_replacement(&suspect).await.is_none());
         assert_eq!(rig.get_at_once().await, "T1", "the token is still served");
         advance(secs(1)).await;
     }

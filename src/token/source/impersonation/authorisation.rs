@@ -46,7 +46,7 @@ impl Authorisation {
             return false;
         }
         self.renewed = true;
-        let replaced = timeout_at(self.end, self.slot.replace(&self.token)).await;
+        let replaced = timeout_at(self.end, self.slot.fetch_replacement(&self.token)).await;
         let Ok(Some(token)) = replaced else {
             return false;
         };

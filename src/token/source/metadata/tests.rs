@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Peer, read_token};
+use super::{MetadataEndpoint, read_token};
 use crate::destination::Host;
 use crate::policy::TokenKind;
 use crate::token::clock::Now;
@@ -32,7 +32,7 @@ fn the_metadata_server_at_its_well_known_address_has_its_host_name() {
         ("localhost", 8980, "localhost:8980"),
         ("[fd20:ce::254]", 80, "[fd20:ce::254]"),
     ] {
-        let peer = Peer::new(&Host::parse(host).unwrap(), port);
-        assert_eq!(peer.authority, expected);
+        let endpoint = MetadataEndpoint::new(&Host::parse(host).unwrap(), port);
+        assert_eq!(endpoint.authority, expected);
     }
 }

@@ -7,7 +7,7 @@ use crate::token::value::{Age, Token};
 
 /// Accepts the token of an attempt that began at `start`. If the instance was frozen before the response was read, the
 /// token may be expired or expiring. The error is then retried, so that the next attempt gets a new token.
-pub(super) fn accept(
+pub(super) fn check_lateness(
     token: Result<Token, Malformed>,
     start: Now,
     now: Now,

@@ -30,7 +30,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// The metadata server.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct MetadataEndpoint {
     origin: Origin,
     /// Resolves one name only, so that it blocks at most one thread.
     resolver: Resolver,
@@ -55,16 +55,16 @@ pub(super) enum TransportError {
     #[error("no connection within {} s", .0.as_secs_f32())]
     ConnectTimeout(Duration),
     #[error("the connection broke: {0}")]
-    Torn(BoxError),
+    ConnectionBroken(BoxError),
     #[error("the response is not HTTP")]
     NoHttp,
     #[error("the response is longer than {} KiB", LONGEST_BODY / 1024)]
     TooLong,
 }
 
-// === impl Peer ===
+// === impl MetadataEndpoint ===
 
-impl Peer {
+impl MetadataEndpoint {
     pub(super) fn new(host: &Host, port: u16) -> Self {
         let origin = Origin {
             scheme: Scheme::Http,
@@ -84,7 +84,7 @@ impl Peer {
     }
 
     /// Sends `GET target` and reads the whole response. The caller sets the timeout.
-    pub(super) async fn ask(&self, target: &str) -> Result<BufferedResponse, TransportError> {
+    pub(super) async fn get(&self, target: &str) -> Result<BufferedResponse, TransportError> {
         let stream = self.connect().await?;
         let request = Request::get(target)
             .header(header::HOST, &self.authority)
@@ -94,7 +94,7 @@ impl Peer {
             )
             .header("metadata-flavor", "Google")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| TransportError::Torn(error.into()))?;
+            .map_err(|error| TransportError::ConnectionBroken(error.into()))?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(LONGEST_HEAD)
             .handshake(TokioIo::new(stream))
@@ -110,7 +110,7 @@ impl Peer {
                 Err(error) if error.is::<LengthLimitError>() => Err(TransportError::TooLong),
                 Err(error) => Err(match error.downcast::<hyper::Error>() {
                     Ok(error) => TransportError::from(*error),
-                    Err(error) => TransportError::Torn(error),
+                    Err(error) => TransportError::ConnectionBroken(error),
                 }),
             }
         });
@@ -145,7 +145,7 @@ impl Peer {
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for MetadataEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.origin.fmt(f)
     }
@@ -158,7 +158,7 @@ impl From<hyper::Error> for TransportError {
         if error.is_parse() {
             Self::NoHttp
         } else {
-            Self::Torn(error.into())
+            Self::ConnectionBroken(error.into())
         }
     }
 }
