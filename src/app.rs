@@ -217,8 +217,8 @@ impl App {
         }
     }
 
-    /// Serves until `shutdown` completes or a client of the admin port requests the end. Then it drains: it serves until nothing
-    /// has been in flight for a second, or until the drain timeout.
+    /// Serves until `shutdown` completes or a client of the admin port requests the end. Then it drains: it serves
+    /// until nothing has been in flight for a second, or until the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             control,

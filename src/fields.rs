@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Among this number of names, comparing each is faster than hashing. In longer heads a look-up hashes, so that its time does
-/// not depend on the length.
+/// Among this number of names, comparing each is faster than hashing. In longer heads a look-up hashes, so that its
+/// time does not depend on the length.
 const FEW: usize = 16;
 
 /// Returns whether there is a field of this name.

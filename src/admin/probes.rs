@@ -1,4 +1,5 @@
-//! The three probes. On an idle Cloud Run instance the sidecar has CPU only during probes, so they refresh stale tokens.
+//! The three probes. On an idle Cloud Run instance the sidecar has CPU only during probes, so they refresh stale
+//! tokens.
 
 use std::time::Duration;
 

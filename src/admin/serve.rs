@@ -256,8 +256,8 @@ impl Admin {
         })
     }
 
-    /// Returns whether `Host` is a known name, or an address. A page cannot use an address for DNS rebinding, and scrapers
-    /// call by the address of a pod or a machine. HTTP/1.0 probers may omit `Host`.
+    /// Returns whether `Host` is a known name, or an address. A page cannot use an address for DNS rebinding, and
+    /// scrapers call by the address of a pod or a machine. HTTP/1.0 probers may omit `Host`.
     fn is_known(&self, host: Option<&str>, local: Option<SocketAddr>) -> bool {
         let (Some(host), Some(local)) = (host, local) else {
             return true;

@@ -52,8 +52,8 @@ impl Control {
         }))
     }
 
-    /// Applies another configuration to later requests. Requests in flight keep theirs. Listeners, counters and open connections
-    /// are kept, and so are tokens, unless the credential has changed.
+    /// Applies another configuration to later requests. Requests in flight keep theirs. Listeners, counters and open
+    /// connections are kept, and so are tokens, unless the credential has changed.
     ///
     /// Returns the changes that need a restart. They are not applied.
     ///
@@ -98,8 +98,8 @@ impl Control {
         Ok(waiting)
     }
 
-    /// Called when the process continues after a stop. Closes idle connections, which the peer may have closed, and refreshes
-    /// expired tokens.
+    /// Called when the process continues after a stop. Closes idle connections, which the peer may have closed, and
+    /// refreshes expired tokens.
     ///
     /// # Panics
     ///

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::sockets::RouteListener;
 use crate::config::{Config, OptionKey, Reload, Route};
 
-/// Returns the configuration to apply, and a sentence for each change that needs a restart. Such changes are not applied.
+/// Returns the configuration to apply, and a sentence for each change that needs a restart. Such changes are not
+/// applied.
 pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
     let mut waiting = Vec::new();
     let mut config = new;
@@ -59,7 +60,8 @@ pub(super) fn same_sources(old: &Config, new: &Config) -> bool {
         && (old.upstream == new.upstream || !uses_endpoints(new))
 }
 
-/// Returns whether a token may come from an endpoint. Otherwise the metadata server's tokens are kept, because it may be down.
+/// Returns whether a token may come from an endpoint. Otherwise the metadata server's tokens are kept, because it may
+/// be down.
 fn uses_endpoints(config: &Config) -> bool {
     let rules = config.rules.iter().map(|rule| &rule.options);
     let routes = config.routes.iter().map(|route| &route.options);
@@ -70,7 +72,8 @@ fn uses_endpoints(config: &Config) -> bool {
         })
 }
 
-/// Returns the new routes on existing listeners, and the old routes of listeners that the new configuration does not name.
+/// Returns the new routes on existing listeners, and the old routes of listeners that the new configuration does not
+/// name.
 fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route> {
     let on = |routes: &[Route], route: &Route| {
         let asked = RouteListener::by(route);

@@ -1,7 +1,7 @@
 //! `sidentity demo`: shows on loopback what the sidecar does.
 //!
-//! It runs an emulator of the metadata server, a service that rejects calls without a valid token, and a sidecar. The service
-//! emulates a private Cloud Run service and a Google API, under their real names.
+//! It runs an emulator of the metadata server, a service that rejects calls without a valid token, and a sidecar. The
+//! service emulates a private Cloud Run service and a Google API, under their real names.
 
 mod call;
 mod service;

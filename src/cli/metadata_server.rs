@@ -40,8 +40,8 @@ pub(super) struct MetadataServerArgs {
     /// Lifetime of tokens, 1s to 12h; a token with less than 4m left is replaced
     #[arg(long, value_name = "TIME", default_value = "1h")]
     lifetime: Lifetime,
-    /// Write a credential file of each kind, and a CA certificate, into this directory; keys are generated at start, and no
-    /// other server accepts them
+    /// Write a credential file of each kind, and a CA certificate, into this directory; keys are generated at start,
+    /// and no other server accepts them
     #[arg(long, value_name = "DIR")]
     write_credentials: Option<PathBuf>,
     #[command(flatten)]

@@ -24,8 +24,8 @@ use crate::diagnostics::LogEntry;
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP reloads the
-/// file.
+/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP reloads
+/// the file.
 pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
     let flags = RawConfig::from(flags);
     let config = config::load(&flags, env).map_err(Exit::usage)?;

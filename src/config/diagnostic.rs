@@ -15,8 +15,8 @@ pub struct Diagnostic {
     pub message: String,
 }
 
-/// A text on one line: control characters are escaped. A line break in a file name or value must not start a second line of
-/// the log.
+/// A text on one line: control characters are escaped. A line break in a file name or value must not start a second
+/// line of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 

@@ -5,8 +5,8 @@ use super::env::Env;
 use super::raw::RawConfig;
 use super::{Config, file, resolve};
 
-/// Reads flags, environment and file, in this order of precedence, and resolves them. The file is read at every call, so
-/// that a reload sees its changes.
+/// Reads flags, environment and file, in this order of precedence, and resolves them. The file is read at every call,
+/// so that a reload sees its changes.
 ///
 /// # Errors
 ///

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use super::Config;
 use super::env::Env;
 
-/// One option. Its flag, environment variable, key of the file, `--help`, line of `check`, row of docs/configuration.md and
-/// behaviour at a reload follow from this.
+/// One option. Its flag, environment variable, key of the file, `--help`, line of `check`, row of docs/configuration.md
+/// and behaviour at a reload follow from this.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
     /// The flag without its dashes. The variable and the key of the file follow from it.
@@ -23,7 +23,8 @@ pub struct OptionSpec {
     /// What the option does, for `--help`.
     pub help: &'static str,
     pub(super) default: DefaultValue,
-    /// Defaults in other places, such as `in exec warn`; empty if there are none. Those of `exec` are set in `cli/exec.rs`.
+    /// Defaults in other places, such as `in exec warn`; empty if there are none. Those of `exec` are set in
+    /// `cli/exec.rs`.
     pub(super) elsewhere: &'static str,
     /// What happens to a changed value when the configuration is reloaded.
     pub reload: Reload,

@@ -47,7 +47,8 @@ pub struct RawConfig {
     pub file: Option<Spanned>,
     values: BTreeMap<OptionKey, Spanned>,
     lists: BTreeMap<OptionKey, Vec<Spanned>>,
-    /// The credentials that `--proxy-auth random` stands for. Only `exec` sets them, because it can pass them to the app.
+    /// The credentials that `--proxy-auth random` stands for. Only `exec` sets them, because it can pass them to the
+    /// app.
     pub random_auth: Option<String>,
     /// The directory of the CA without `--ca-dir`.
     pub private_folder: Option<PathBuf>,
@@ -182,8 +183,8 @@ impl RawConfig {
         self
     }
 
-    /// Like [`over`](Self::over). A list of hosts to call without a proxy belongs to that proxy: it applies only with it,
-    /// and only if no other list is given.
+    /// Like [`over`](Self::over). A list of hosts to call without a proxy belongs to that proxy: it applies only with
+    /// it, and only if no other list is given.
     pub(super) fn over_defaults(self, mut lower: Self) -> Self {
         if self.values.contains_key(&OptionKey::UpstreamProxy)
             || self.lists.contains_key(&OptionKey::NoUpstreamProxy)

@@ -1,7 +1,7 @@
 //! The requests of the last 15 minutes, for the charts of the status page: their number, outcomes and durations.
 //!
-//! A request costs one or two atomic adds when it ends. No timer runs: the first request of a period closes the period before.
-//! Without requests there is no history and no cost.
+//! A request costs one or two atomic adds when it ends. No timer runs: the first request of a period closes the period
+//! before. Without requests there is no history and no cost.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -194,8 +194,8 @@ impl History {
         at.saturating_duration_since(self.start).as_secs() / PERIOD.as_secs()
     }
 
-    /// Closes the current period if `period` is a later one. One thread wins the compare-and-swap and closes it; a miscount at
-    /// the edge is harmless.
+    /// Closes the current period if `period` is a later one. One thread wins the compare-and-swap and closes it; a
+    /// miscount at the edge is harmless.
     fn close_before(&self, period: u64) {
         let current = self.current.load(Ordering::Relaxed);
         if period <= current {

@@ -1,5 +1,5 @@
-//! Messages to users: titles and advice of errors, rejections and tunnels without a token, the last errors, and the history of
-//! the last 15 minutes. Log, status page and operating guide use the same text.
+//! Messages to users: titles and advice of errors, rejections and tunnels without a token, the last errors, and the
+//! history of the last 15 minutes. Log, status page and operating guide use the same text.
 
 mod advice;
 mod error_page;

@@ -1,7 +1,7 @@
 //! The last errors for the status page, each with advice.
 //!
-//! Equal errors are counted as one, so that one failing host cannot displace the others. Of a request, only the origin is kept.
-//! Errors are rare, so a mutex is sufficient.
+//! Equal errors are counted as one, so that one failing host cannot displace the others. Of a request, only the origin
+//! is kept. Errors are rare, so a mutex is sufficient.
 
 mod error;
 mod window;

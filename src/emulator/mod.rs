@@ -1,12 +1,13 @@
 //! A metadata server for development and CI, compatible with Google's client libraries.
 //!
-//! [`Emulator`] answers as Cloud Run's does (`/computeMetadata/v1/…`), with tokens that no other service accepts: opaque
-//! access tokens, and ID tokens signed by a key made at start. Its public key is served as Google serves its own, so that a
-//! service under development can verify them. [`Verifier`] does the same in process.
+//! [`Emulator`] answers as Cloud Run's does (`/computeMetadata/v1/…`), with tokens that no other service accepts:
+//! opaque access tokens, and ID tokens signed by a key made at start. Its public key is served as Google serves its
+//! own, so that a service under development can verify them. [`Verifier`] does the same in process.
 //!
 //! [`RealTokenServer`] answers in the same way with real tokens of a credential, and has none of the emulator's keys.
 //!
-//! On the emulator's port, with and without TLS, are the token endpoints of Google that credential files name ([`google`]).
+//! On the emulator's port, with and without TLS, are the token endpoints of Google that credential files name
+//! ([`google`]).
 //!
 //! The issuer is `https://accounts.google.com`, as in real tokens. Code that checks `iss` needs no second setting for
 //! development, only another address of the certificates.

@@ -1,4 +1,5 @@
-//! Signs ID tokens and seals access tokens. All endpoints of one emulator share it, so each accepts the tokens of the others.
+//! Signs ID tokens and seals access tokens. All endpoints of one emulator share it, so each accepts the tokens of the
+//! others.
 
 use std::fmt;
 

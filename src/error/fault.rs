@@ -65,7 +65,8 @@ impl TokenFault {
         Self::Unsupported,
     ];
 
-    /// Returns the kind of error: unavailable if a retry may succeed. A proxy's refusal is answered as for any upstream.
+    /// Returns the kind of error: unavailable if a retry may succeed. A proxy's refusal is answered as for any
+    /// upstream.
     pub const fn kind(self) -> ErrorKind {
         match self {
             Self::Aborted

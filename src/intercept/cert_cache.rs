@@ -1,4 +1,5 @@
-//! A cache of leaf certificates, one per host. A certificate is issued at the first connection and renewed before it expires.
+//! A cache of leaf certificates, one per host. A certificate is issued at the first connection and renewed before it
+//! expires.
 
 use std::fmt;
 use std::sync::Arc;

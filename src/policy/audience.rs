@@ -63,8 +63,8 @@ pub(super) fn audience(
 
 /// Splits a Cloud Run host with a revision's tag: `TAG---SERVICE…` gives (`TAG`, `SERVICE…`).
 ///
-/// Returns `None` unless the first label has exactly one `---` with text on both sides. A longer run of hyphens could be
-/// split in more than one place.
+/// Returns `None` unless the first label has exactly one `---` with text on both sides. A longer run of hyphens could
+/// be split in more than one place.
 pub(crate) fn tagged(name: &str) -> Option<(&str, &str)> {
     let label = name.split('.').next()?;
     let tag_ends = label.find("---")?;

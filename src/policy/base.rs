@@ -38,8 +38,8 @@ pub(crate) enum BaseCredential {
 // === impl BaseCredential ===
 
 impl BaseCredential {
-    /// Sets the audience of a person's ID token for Cloud Run and functions, unless the user has `chosen` one. Returns whether
-    /// the token is a person's.
+    /// Sets the audience of a person's ID token for Cloud Run and functions, unless the user has `chosen` one. Returns
+    /// whether the token is a person's.
     pub(crate) fn adjust(&self, key: &mut TokenKey, host: &Host, chosen: bool) -> bool {
         let Self::User { client_id } = self else {
             return false;
@@ -75,8 +75,8 @@ impl BaseCredential {
         }
     }
 
-    /// Like [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens belong to another account. A JWT is
-    /// signed, not issued, and is checked elsewhere.
+    /// Like [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens belong to
+    /// another account. A JWT is signed, not issued, and is checked elsewhere.
     pub(crate) fn unobtainable_by_rule(
         &self,
         rule: &Rule,

@@ -82,8 +82,8 @@ pub(super) fn find<'a>(
 
 /// Returns the row that matches `destination` in every universe.
 ///
-/// These rows come before that of the universe, so that a wrong universe domain cannot change the credential of Cloud Run
-/// services.
+/// These rows come before that of the universe, so that a wrong universe domain cannot change the credential of Cloud
+/// Run services.
 pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<BuiltinRule<'static>> {
     let name = eligible(destination)?;
     if name == "accounts.google.com" {
@@ -140,14 +140,16 @@ pub(crate) fn is_google_api(host: &Host, universe: &str) -> bool {
         .is_some_and(|(name, domain)| is_under(name, &domain))
 }
 
-/// Returns whether `name` is below `domain`, by whole labels: `a.run.app` is below `run.app`; `run.app` and `arun.app` are not.
+/// Returns whether `name` is below `domain`, by whole labels: `a.run.app` is below `run.app`; `run.app` and `arun.app`
+/// are not.
 pub(crate) fn is_under(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain)
         .and_then(|rest| rest.strip_suffix('.'))
         .is_some_and(|rest| !rest.is_empty())
 }
 
-/// Returns the host name that the rows match, or `None` for an address, a URL with user info, or another port than 80 and
+/// Returns the host name that the rows match, or `None` for an address, a URL with user info, or another port than 80
+/// and
 /// 443. `http://HOST:443/` matches too: port 443 is called over TLS.
 fn eligible(destination: &Destination) -> Option<&str> {
     let origin = &destination.origin;

@@ -84,7 +84,8 @@ pub struct Decision {
     pub cloud_run: bool,
     /// An ID token of a person's login. Its audience is an OAuth client id, but not one of IAP.
     pub(crate) of_user: bool,
-    /// The rule that decided, as the user wrote it or by its built-in name: `built-in *.run.app`, `--rule iap.example.com=id`.
+    /// The rule that decided, as the user wrote it or by its built-in name: `built-in *.run.app`, `--rule
+    /// iap.example.com=id`.
     pub(crate) rule: Arc<str>,
     /// Notes for `explain`.
     pub(crate) notes: Vec<Arc<str>>,
@@ -124,7 +125,8 @@ impl Credential {
 // === impl TokenKey ===
 
 impl TokenKey {
-    /// Returns the scopes of an access token, separated by spaces. Without scopes it is `cloud-platform`, as on Cloud Run.
+    /// Returns the scopes of an access token, separated by spaces. Without scopes it is `cloud-platform`, as on Cloud
+    /// Run.
     pub(crate) fn scopes(&self) -> Option<String> {
         match &self.kind {
             TokenKind::Access { scopes } if scopes.is_empty() => Some(CLOUD_PLATFORM.to_owned()),

@@ -107,7 +107,8 @@ impl Policy {
         &self.settings.credential_name
     }
 
-    /// Returns the decision for a call through the forward proxy. `universe` is the universe domain, usually `googleapis.com`.
+    /// Returns the decision for a call through the forward proxy. `universe` is the universe domain, usually
+    /// `googleapis.com`.
     pub fn decide(&self, destination: &Destination, universe: &str) -> Decision {
         self.strictest(destination, universe, |path| {
             self.decide_as(destination, path, universe)
@@ -145,8 +146,9 @@ impl Policy {
 
     /// Returns the decision for a call through the route `route_name` to the upstream `destination`.
     ///
-    /// Each option of the route overrides that of the rule or table row for the upstream. A rule for another credential than
-    /// the route's is ignored. `--unmatched` and `--metadata-access` do not apply, because the user named the upstream.
+    /// Each option of the route overrides that of the rule or table row for the upstream. A rule for another credential
+    /// than the route's is ignored. `--unmatched` and `--metadata-access` do not apply, because the user named the
+    /// upstream.
     pub(crate) fn decide_route(
         &self,
         route_name: &str,
@@ -222,7 +224,8 @@ impl Policy {
         &self.settings.placeholders
     }
 
-    /// Returns whether two paths of this origin may get different decisions. If not, the decision can be made once, at start.
+    /// Returns whether two paths of this origin may get different decisions. If not, the decision can be made once, at
+    /// start.
     pub(crate) fn depends_on_path(&self, origin: &Origin, universe: &str) -> bool {
         // The function's name is part of the audience, whether table, rule or route names the credential.
         if HostKind::of(&origin.host) == HostKind::Functions {
@@ -235,8 +238,8 @@ impl Policy {
         }
     }
 
-    /// Returns whether the decision may depend on the universe domain: no rule matches the destination, and no table row that
-    /// is the same in every universe.
+    /// Returns whether the decision may depend on the universe domain: no rule matches the destination, and no table
+    /// row that is the same in every universe.
     pub(crate) fn needs_universe(&self, destination: &Destination) -> bool {
         let origin = &destination.origin;
         !self.is_metadata(origin)
@@ -247,7 +250,8 @@ impl Policy {
             })
     }
 
-    /// Returns whether the host is the metadata server, by its well-known names and addresses on any port, or as configured.
+    /// Returns whether the host is the metadata server, by its well-known names and addresses on any port, or as
+    /// configured.
     ///
     /// A name may resolve to the metadata server's address, so the caller also checks each resolved address.
     pub(crate) fn is_metadata_server(&self, host: &Host, port: u16) -> bool {

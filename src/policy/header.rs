@@ -71,8 +71,8 @@ pub fn select_header(
                 X_SERVERLESS_AUTHORIZATION
             }
         }
-        // Cloud Run prefers the app's own value in this header over our `Authorization`. IAP, whose audiences are client ids,
-        // does not read the header.
+        // Cloud Run prefers the app's own value in this header over our `Authorization`. IAP, whose audiences are
+        // client ids, does not read the header.
         (HeaderMode::Auto, TokenKind::Id { audience })
             if decision.cloud_run
                 && decision.existing == Existing::Keep
@@ -88,8 +88,8 @@ pub fn select_header(
 
 /// Writes the token to the header that [`select_header`] returned, and removes values that could take precedence.
 ///
-/// All values of that header are replaced. For a host under `run.app`, `X-Serverless-Authorization` is removed, because it
-/// takes precedence over `Authorization`. `value` is marked sensitive.
+/// All values of that header are replaced. For a host under `run.app`, `X-Serverless-Authorization` is removed, because
+/// it takes precedence over `Authorization`. `value` is marked sensitive.
 pub fn inject(
     decision: &Decision,
     headers: &mut HeaderMap,
@@ -123,7 +123,8 @@ pub fn strip_redacted(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns whether the query has a credential of the app: an OAuth token (RFC 6750, 2.3) or an AWS signature of version 2.
+/// Returns whether the query has a credential of the app: an OAuth token (RFC 6750, 2.3) or an AWS signature of version
+/// 2.
 fn credential_in(query: &str) -> Option<SkipReason> {
     let (mut key_id, mut signature) = (false, false);
     for (name, value) in parameters(query) {
@@ -150,7 +151,8 @@ fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
     })
 }
 
-/// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the caller.
+/// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the
+/// caller.
 fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
     if fields::values(headers, &X_GOOG_API_KEY).any(|key| !key.is_empty()) {
         return Some(SkipReason::ApiKey);

@@ -22,8 +22,8 @@ pub struct Impersonation {
     target: Arc<str>,
 }
 
-/// Returns the delegates after those at the head that are the caller `own` itself. An account needs no role on itself, and
-/// has its token already.
+/// Returns the delegates after those at the head that are the caller `own` itself. An account needs no role on itself,
+/// and has its token already.
 pub(crate) fn without_own<'a, T: AsRef<str>>(
     delegates: &'a [T],
     own: Option<&'a str>,

@@ -1,8 +1,8 @@
 //! Decides which credential a destination gets: pure functions from a
 //! [`Destination`](crate::destination::Destination) to a [`Decision`].
 //!
-//! The user's rules come first, the more specific before the less specific, then the built-in table. Nothing here does I/O,
-//! reads a clock or reads a `Host` header.
+//! The user's rules come first, the more specific before the less specific, then the built-in table. Nothing here does
+//! I/O, reads a clock or reads a `Host` header.
 
 mod audience;
 mod base;

@@ -1,7 +1,7 @@
 //! Normalises paths, for matching only. The path is sent upstream as the app wrote it.
 //!
-//! `/x/../admin`, `//admin`, `/%61dmin` and `/admin` are the same resource on nearly every server, so a rule for one of them
-//! must match them all. A path that servers read in different ways has several [`readings`].
+//! `/x/../admin`, `//admin`, `/%61dmin` and `/admin` are the same resource on nearly every server, so a rule for one of
+//! them must match them all. A path that servers read in different ways has several [`readings`].
 
 mod readings;
 
@@ -31,7 +31,8 @@ pub(super) fn normalize(path: &str) -> Cow<'_, str> {
     Cow::Owned(format!("/{}", segments.join("/")))
 }
 
-/// Returns whether `path` is `prefix` or below it, by whole segments. Both are normalised; the prefix has no trailing slash.
+/// Returns whether `path` is `prefix` or below it, by whole segments. Both are normalised; the prefix has no trailing
+/// slash.
 pub(crate) fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -50,8 +51,8 @@ fn is_normal(path: &str) -> bool {
         })
 }
 
-/// Decodes the escapes of visible ASCII characters. Writes these as upper-case escapes: `%`, `?` and `#`, the characters to
-/// `keep` if they were escaped, and all other bytes.
+/// Decodes the escapes of visible ASCII characters. Writes these as upper-case escapes: `%`, `?` and `#`, the
+/// characters to `keep` if they were escaped, and all other bytes.
 ///
 /// RFC 3986 defines only unreserved characters as equal to their escapes, but servers decode `%3A` as well as `%61`.
 fn decode(path: &str, keep: impl Fn(u8) -> bool) -> String {

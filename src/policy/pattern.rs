@@ -10,8 +10,8 @@ use crate::destination::{Destination, Host, Origin};
 
 /// A pattern of destinations: a host or `*.suffix`, with an optional port and path prefix.
 ///
-/// Without a port, any port matches. With a port, it must be the port of the URL as the app wrote it; the default is 80 for
-/// `http://` and 443 for `https://`. A path prefix matches whole segments, in any spelling of the path.
+/// Without a port, any port matches. With a port, it must be the port of the URL as the app wrote it; the default is 80
+/// for `http://` and 443 for `https://`. A path prefix matches whole segments, in any spelling of the path.
 ///
 /// ```
 /// use sidentity::destination::Destination;

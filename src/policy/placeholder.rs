@@ -1,7 +1,7 @@
 //! Placeholders: values that an app sends if its client library requires a static key.
 //!
-//! A placeholder does not count as a credential. It is removed if the request gets a token, so that the token is the only
-//! credential.
+//! A placeholder does not count as a credential. It is removed if the request gets a token, so that the token is the
+//! only credential.
 
 use std::borrow::Cow;
 

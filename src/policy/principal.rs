@@ -65,8 +65,8 @@ impl Principal {
         }
     }
 
-    /// Returns the identity that obtains the token for the account, for messages: `impersonated by the base credential through a@b.c`.
-    /// `None` if the account obtains it itself.
+    /// Returns the identity that obtains the token for the account, for messages: `impersonated by the base credential
+    /// through a@b.c`. `None` if the account obtains it itself.
     pub(crate) fn via(&self) -> Option<String> {
         self.via_of(BASE_CREDENTIAL)
     }

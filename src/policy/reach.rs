@@ -1,8 +1,8 @@
-//! Detects rules that match more than the user may expect: hosts of several organisations, or hosts to which the built-in
-//! table gives no token.
+//! Detects rules that match more than the user may expect: hosts of several organisations, or hosts to which the
+//! built-in table gives no token.
 //!
-//! Public suffixes are a heuristic, not the Public Suffix List: a single label, the usual second-level labels of country
-//! domains, and the suffixes of some large hosting providers. The result is used only for warnings.
+//! Public suffixes are a heuristic, not the Public Suffix List: a single label, the usual second-level labels of
+//! country domains, and the suffixes of some large hosting providers. The result is used only for warnings.
 
 use super::builtin::{self, FUNCTIONS, RUN_APP};
 use super::decision::{Credential, CredentialGrant};
@@ -91,7 +91,8 @@ impl SharedSuffix {
 impl Rule {
     /// Returns the kind of suffix if the rule gives a token to names of several organisations.
     ///
-    /// `*.run.app=id` is excluded: the built-in table does the same, and each service gets a token for its own audience.
+    /// `*.run.app=id` is excluded: the built-in table does the same, and each service gets a token for its own
+    /// audience.
     pub(crate) fn shared_suffix(&self) -> Option<SharedSuffix> {
         let suffix = self.pattern.suffix().filter(|_| self.grants())?;
         let shared = shared_suffix(suffix)?;

@@ -1,8 +1,8 @@
 //! Service names: `http://billing/` is the Cloud Run service of that name in the sidecar's own project and region,
 //! `http://billing.europe-west1/` the one in that region.
 //!
-//! Every service has a URL that can be computed: `https://NAME-PROJECTNUMBER.REGION.run.app`. Its first part is a DNS label,
-//! so it has at most 63 characters. Regions are recognised by their syntax, so that new regions need no release.
+//! Every service has a URL that can be computed: `https://NAME-PROJECTNUMBER.REGION.run.app`. Its first part is a DNS
+//! label, so it has at most 63 characters. Regions are recognised by their syntax, so that new regions need no release.
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,8 +75,8 @@ impl ServiceName {
         })
     }
 
-    /// Returns the service that the host names. Returns `None` for hosts that DNS may resolve, for this machine, and for
-    /// other ports than 80 and 443.
+    /// Returns the service that the host names. Returns `None` for hosts that DNS may resolve, for this machine, and
+    /// for other ports than 80 and 443.
     pub(crate) fn of(destination: &Destination) -> Option<Result<Self, InvalidService>> {
         let origin = &destination.origin;
         let host = origin.host.name()?;

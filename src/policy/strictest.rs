@@ -46,7 +46,8 @@ impl<'a> PathView<'a> {
 impl PathView<'_> {
     /// Returns whether the plain reading is below the first prefix, which is the user's.
     ///
-    /// A prefix may be ambiguous too. A rule that denies matches all of its readings, a rule that grants only the first.
+    /// A prefix may be ambiguous too. A rule that denies matches all of its readings, a rule that grants only the
+    /// first.
     fn is_plainly_below(self, prefixes: &[String]) -> bool {
         let plain = match self.reading {
             Some((plain, _)) => Cow::Borrowed(plain),
@@ -61,8 +62,8 @@ impl PathView<'_> {
 // === impl Policy ===
 
 impl Policy {
-    /// Decides for every reading of the path and returns the strictest decision: a denial, else no token, else the token that
-    /// all readings get.
+    /// Decides for every reading of the path and returns the strictest decision: a denial, else no token, else the
+    /// token that all readings get.
     pub(super) fn strictest(
         &self,
         destination: &Destination,
@@ -134,8 +135,8 @@ impl Policy {
         path::readings(destination.path())
     }
 
-    /// Decides for a path with too many readings. Every rule with a path may match: those that deny apply, those that grant do
-    /// not.
+    /// Decides for a path with too many readings. Every rule with a path may match: those that deny apply, those that
+    /// grant do not.
     fn unreadable(&self, destination: &Destination) -> Decision {
         for rule in &self.rules {
             if rule.matches_origin(&destination.origin) {

@@ -1,8 +1,8 @@
 //! The state of a client's connection, for limits and deadlines.
 //!
 //! The layers of the stack write it, and the server that drives the connection reads it. A connection counts under
-//! `--max-connections` from its first accepted request. An answer of the proxy's own holds neither the request's permit nor the
-//! connection: the server drops it if the client does not read it.
+//! `--max-connections` from its first accepted request. An answer of the proxy's own holds neither the request's permit
+//! nor the connection: the server drops it if the client does not read it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};

@@ -102,8 +102,8 @@ impl CredentialProvider {
             .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
     }
 
-    /// Fetches the facts that are not known yet: the universe, and the account and project for the log. Logs the account
-    /// once.
+    /// Fetches the facts that are not known yet: the universe, and the account and project for the log. Logs the
+    /// account once.
     ///
     /// # Errors
     ///
@@ -190,8 +190,8 @@ impl CredentialProvider {
         known.then(|| service.at(&home).map_err(|error| invalid(&error)))
     }
 
-    /// Returns the decision for a route; `None` if it depends on each request's path, or on the location of a service that
-    /// is not known yet.
+    /// Returns the decision for a route; `None` if it depends on each request's path, or on the location of a service
+    /// that is not known yet.
     pub(super) fn resolve_route(
         &self,
         route: &Route,
@@ -240,7 +240,8 @@ impl CredentialProvider {
         self.resolved(decision, false, destination)
     }
 
-    /// Returns the decision for a call through the forward proxy. Fetches the universe first if the decision depends on it.
+    /// Returns the decision for a call through the forward proxy. Fetches the universe first if the decision depends on
+    /// it.
     ///
     /// # Errors
     ///
@@ -296,8 +297,8 @@ impl CredentialProvider {
 
     /// Returns whether the decision must wait for the universe: it is unknown, and this host could belong to it.
     ///
-    /// Hosts under the default universe do not wait here: the authorize layer sends no token to them before the universe is
-    /// confirmed.
+    /// Hosts under the default universe do not wait here: the authorize layer sends no token to them before the
+    /// universe is confirmed.
     pub(super) fn must_wait(&self, destination: &Destination) -> bool {
         self.instance.universe_if_known().is_none()
             && self.policy.needs_universe(destination)
@@ -318,7 +319,8 @@ impl CredentialProvider {
     }
 }
 
-/// Returns whether the audience comes from the configuration. An audience derived from the destination contains its host.
+/// Returns whether the audience comes from the configuration. An audience derived from the destination contains its
+/// host.
 fn is_given(key: &TokenKey, destination: &Destination) -> bool {
     match (&key.kind, &destination.origin.host) {
         (TokenKind::Id { audience }, Host::Name(name)) => !audience.contains(&**name),

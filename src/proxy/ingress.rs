@@ -30,8 +30,8 @@ pub(crate) enum IngressKind {
     Route(Box<RouteIngress>),
     /// The forward proxy: absolute-form requests and `CONNECT`.
     Forward(ForwardProxy),
-    /// Inside a `CONNECT` tunnel to this origin, whose TLS is terminated here or which carries plaintext HTTP. Its requests
-    /// must be for this origin.
+    /// Inside a `CONNECT` tunnel to this origin, whose TLS is terminated here or which carries plaintext HTTP. Its
+    /// requests must be for this origin.
     Intercepted(Origin),
     /// A path that no route serves: 404.
     NoRoute,
@@ -85,8 +85,8 @@ impl Ingress {
         }
     }
 
-    /// Returns whether a call that was rejected for this reason is logged. Calls without the password and calls over the limit are
-    /// rate-limited to one line every few seconds.
+    /// Returns whether a call that was rejected for this reason is logged. Calls without the password and calls over
+    /// the limit are rate-limited to one line every few seconds.
     pub(super) fn logs_refusal(&self, access_log: AccessLog, kind: ErrorKind) -> bool {
         let is_flood = matches!(kind, ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached);
         if !is_flood || access_log == AccessLog::All {
@@ -129,8 +129,8 @@ impl IngressKind {
 // === impl RouteIngress ===
 
 impl RouteIngress {
-    /// Returns the decision for every call; `None` if it depends on each request's path, or on the location of a service
-    /// that is not known yet.
+    /// Returns the decision for every call; `None` if it depends on each request's path, or on the location of a
+    /// service that is not known yet.
     pub(crate) fn resolve(&self, provider: &CredentialProvider) -> Option<Resolved> {
         provider.resolve_route(&self.route, &self.decision)
     }

@@ -14,7 +14,8 @@ use crate::proxy::layers::rescue::Rescue;
 use crate::proxy::problem::{problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, access_log};
 
-/// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after it.
+/// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after
+/// it.
 pub(crate) fn refusal(error: &Error) -> Vec<u8> {
     let status = error.kind().row().status;
     let body = problem_json(error.problem());

@@ -1,5 +1,5 @@
-//! Error responses: `application/problem+json` (RFC 9457), or a trailers-only gRPC response for a gRPC caller. Both carry
-//! `Proxy-Status` (RFC 9209), so that neither is mistaken for the upstream's.
+//! Error responses: `application/problem+json` (RFC 9457), or a trailers-only gRPC response for a gRPC caller. Both
+//! carry `Proxy-Status` (RFC 9209), so that neither is mistaken for the upstream's.
 
 use std::fmt::Write as _;
 

@@ -45,7 +45,8 @@ pub(super) const fn takes<R>() -> Takes<R> {
 }
 
 pin_project! {
-    /// The future of a layer: the next layer's own future where possible, boxed only if the layer must await something first.
+    /// The future of a layer: the next layer's own future where possible, boxed only if the layer must await something
+    /// first.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
     pub(crate) enum MaybeBoxed<F> {

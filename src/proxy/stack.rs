@@ -81,8 +81,8 @@ pub(crate) type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<FromAddres
 
 /// Composes the stack. The first layer sees a request first and its response last.
 ///
-/// `takes` checks at compile time which type of request the layers below it take. A layer without one between it and the
-/// next takes and passes on the same type.
+/// `takes` checks at compile time which type of request the layers below it take. A layer without one between it and
+/// the next takes and passes on the same type.
 pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
     let StackDeps {
         provider,

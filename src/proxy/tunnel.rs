@@ -69,8 +69,8 @@ impl Tunnels {
     }
 }
 
-/// Copies both ways until both directions have ended, or one has and no byte passes for [`HALF_CLOSED_TIMEOUT`]. `transfer`
-/// counts the bytes.
+/// Copies both ways until both directions have ended, or one has and no byte passes for [`HALF_CLOSED_TIMEOUT`].
+/// `transfer` counts the bytes.
 pub(crate) async fn join<A, U>(transfer: &Transfer, app: A, upstream: U)
 where
     A: AsyncRead + AsyncWrite + Unpin,

@@ -37,8 +37,8 @@ struct SocketQuery {
 /// The peer's address and the local address of a connection.
 type Addrs = (SocketAddr, SocketAddr);
 
-/// Answers queries until all senders are dropped. All waiting queries share one scan of /proc: the cost must not grow with
-/// the connections that a process outside the tree opens.
+/// Answers queries until all senders are dropped. All waiting queries share one scan of /proc: the cost must not grow
+/// with the connections that a process outside the tree opens.
 fn serve(ancestor: u32, received: &mpsc::Receiver<SocketQuery>) {
     while let Ok(first) = received.recv() {
         let mut queries = vec![first];
@@ -129,8 +129,8 @@ fn inodes_from_proc(connections: &[Addrs]) -> Vec<Option<u32>> {
     found
 }
 
-/// Returns the two addresses and the inode of each socket that a process holds. The columns of /proc/net/tcp (proc(5)) are
-/// number, local address, remote address and state; the tenth is the inode.
+/// Returns the two addresses and the inode of each socket that a process holds. The columns of /proc/net/tcp (proc(5))
+/// are number, local address, remote address and state; the tenth is the inode.
 fn entries(table: &str) -> impl Iterator<Item = ((String, String), u32)> {
     table.lines().filter_map(|line| {
         let mut columns = line.split_ascii_whitespace().skip(1);
@@ -144,8 +144,8 @@ fn entries(table: &str) -> impl Iterator<Item = ((String, String), u32)> {
     })
 }
 
-/// Formats an address as the kernel does: 32-bit words in native byte order, in hexadecimal. An IPv4 address has one form
-/// in each table.
+/// Formats an address as the kernel does: 32-bit words in native byte order, in hexadecimal. An IPv4 address has one
+/// form in each table.
 fn kernel_forms(address: SocketAddr) -> Vec<String> {
     let words = |octets: &[u8]| -> String {
         octets

@@ -24,8 +24,8 @@ impl Server {
             && (descriptor >= self.limits.descriptors || self.is_crowded());
         while scarce || self.is_full(class) {
             match self.evict(class) {
-                // Returns at once: in a flood, each yield delays the connections behind this one. The grace of `EvictableSet`
-                // is the time in which earlier connections are read.
+                // Returns at once: in a flood, each yield delays the connections behind this one. The grace of
+                // `EvictableSet` is the time in which earlier connections are read.
                 Eviction::Closed if scarce && self.is_crowded() => return Room::None,
                 Eviction::Closed => return Room::Free,
                 Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,

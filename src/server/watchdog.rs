@@ -1,7 +1,7 @@
 //! Enforces the deadlines of one connection.
 //!
-//! The watchdog is polled after the connection, in the same task. It arms a timer only if a deadline is pending, and does not
-//! reset it for each request.
+//! The watchdog is polled after the connection, in the same task. It arms a timer only if a deadline is pending, and
+//! does not reset it for each request.
 
 use std::future::Future;
 use std::pin::Pin;

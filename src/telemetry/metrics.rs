@@ -215,7 +215,8 @@ impl Metrics {
         bump(&self.proxy_errors, kind as usize);
     }
 
-    /// Returns whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed ones.
+    /// Returns whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed
+    /// ones.
     pub(crate) fn logs_malformed(&self) -> bool {
         let due = self.malformed.due();
         if let Some(suppressed @ 1..) = due {

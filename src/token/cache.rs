@@ -76,8 +76,8 @@ impl TokenCache {
         part.get_with_by_ref(key, || SlotRegistry::slot(&self.0.shared, key))
     }
 
-    /// Returns the slot of a key that a route or the configuration names. Keys that requests name neither evict it nor delay
-    /// its fetches.
+    /// Returns the slot of a key that a route or the configuration names. Keys that requests name neither evict it nor
+    /// delay its fetches.
     pub fn configured_slot(&self, key: &TokenKey) -> Arc<Slot> {
         if let TokenKind::Access { .. } = key.kind {
             return self.slot(key);
@@ -118,7 +118,8 @@ impl TokenCache {
 // === impl Refresh ===
 
 impl Refresh {
-    /// Waits for the end of the fetches, at most for `at_most`. A probe calls it, because the instance has CPU meanwhile.
+    /// Waits for the end of the fetches, at most for `at_most`. A probe calls it, because the instance has CPU
+    /// meanwhile.
     pub(crate) async fn done(self, at_most: Duration) {
         let all = async {
             for waiter in self.0 {

@@ -1,7 +1,7 @@
 //! Times on the wall clock and the monotonic clock. A deadline is reached when either clock reaches it.
 //!
-//! The monotonic clock may stop while an instance is suspended, and the wall clock may be set in either direction. A token
-//! counts as expired as soon as one of the clocks says so. This is checked at every use.
+//! The monotonic clock may stop while an instance is suspended, and the wall clock may be set in either direction. A
+//! token counts as expired as soon as one of the clocks says so. This is checked at every use.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,7 +35,8 @@ impl Now {
         Self::at(Instant::now())
     }
 
-    /// Reads only the wall clock, if the caller has just read the other. Reading a clock costs as much as reading a token.
+    /// Reads only the wall clock, if the caller has just read the other. Reading a clock costs as much as reading a
+    /// token.
     pub fn at(mono: Instant) -> Self {
         Self {
             #[cfg(not(test))]
@@ -64,8 +65,8 @@ impl Now {
 // === impl Deadline ===
 
 impl Deadline {
-    /// Returns the remaining time, by the clock that has less left. It is zero if the deadline is reached, or closer than the
-    /// wall clock's resolution: a caller that waits for the returned time then finds the deadline reached.
+    /// Returns the remaining time, by the clock that has less left. It is zero if the deadline is reached, or closer
+    /// than the wall clock's resolution: a caller that waits for the returned time then finds the deadline reached.
     pub(crate) fn left(&self, now: Now) -> Duration {
         let wall = self.wall.duration_since(now.wall).unwrap_or_default();
         let left = wall.min(self.mono.saturating_duration_since(now.mono));
@@ -81,8 +82,8 @@ impl Deadline {
     }
 }
 
-/// Reads `CLOCK_REALTIME_COARSE` (clock_gettime(2)): it lags by some milliseconds and takes a fifth of the time. No token is
-/// used so close to its expiry.
+/// Reads `CLOCK_REALTIME_COARSE` (clock_gettime(2)): it lags by some milliseconds and takes a fifth of the time. No
+/// token is used so close to its expiry.
 #[cfg(all(not(test), target_os = "linux"))]
 fn wall() -> SystemTime {
     let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);

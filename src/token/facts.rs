@@ -14,8 +14,8 @@ use crate::error::{Error, TokenFault};
 use crate::lock::lock;
 use crate::policy::{DEFAULT_UNIVERSE, Principal, ServiceLocation, is_region};
 
-/// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that knows
-/// it, and cached from then on. After a failure, the same backoff as for tokens applies: 1, 2, 4 … 30 seconds.
+/// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that
+/// knows it, and cached from then on. After a failure, the same backoff as for tokens applies: 1, 2, 4 … 30 seconds.
 #[derive(Clone, Debug)]
 pub struct Facts(Arc<FactsInner>);
 
@@ -59,8 +59,8 @@ impl Facts {
         inner.upgrade().map(Self)
     }
 
-    /// Returns the universe domain: the suffix of the Google APIs that take the sources' tokens. If no source knows one,
-    /// it is `googleapis.com`.
+    /// Returns the universe domain: the suffix of the Google APIs that take the sources' tokens. If no source knows
+    /// one, it is `googleapis.com`.
     ///
     /// # Errors
     ///

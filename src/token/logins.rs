@@ -25,8 +25,8 @@ pub(super) struct RefreshToken(pub(super) tokio::sync::Mutex<Arc<str>>);
 // === impl Logins ===
 
 impl Logins {
-    /// Returns the current refresh token of a login whose file has `refresh_token`. Sources of the same login share it, so it
-    /// survives a reload. A file with another refresh token is another login.
+    /// Returns the current refresh token of a login whose file has `refresh_token`. Sources of the same login share it,
+    /// so it survives a reload. A file with another refresh token is another login.
     pub(super) fn refresh_token(
         &self,
         token_url: &EndpointUrl,

@@ -61,8 +61,8 @@ pub(super) enum Malformed {
     NoIdToken,
 }
 
-/// Parses `{"access_token", "expires_in", "token_type"}`. The token's `expires_in` seconds count from the start of the attempt,
-/// because the instance may have been suspended since the server sent the response.
+/// Parses `{"access_token", "expires_in", "token_type"}`. The token's `expires_in` seconds count from the start of the
+/// attempt, because the instance may have been suspended since the server sent the response.
 pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
     struct AccessTokenResponse {
@@ -89,8 +89,8 @@ pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, M
     token(&value, start.after(life), now)
 }
 
-/// Parses the response of `generateAccessToken`: `{"accessToken", "expireTime"}`. The token expires at that time by the wall
-/// clock, and at most `lifetime` after the start of the attempt, because this machine's clock may be behind.
+/// Parses the response of `generateAccessToken`: `{"accessToken", "expireTime"}`. The token expires at that time by the
+/// wall clock, and at most `lifetime` after the start of the attempt, because this machine's clock may be behind.
 pub(super) fn iam_access_token(
     body: &[u8],
     lifetime: Duration,
@@ -157,8 +157,8 @@ pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
 
 /// Parses a JWT (RFC 7519). The token expires at `exp`.
 ///
-/// The receiver verifies the signature. `aud` and `alg` are checked here, because a token for another audience, once sent,
-/// could be replayed against that audience.
+/// The receiver verifies the signature. `aud` and `alg` are checked here, because a token for another audience, once
+/// sent, could be replayed against that audience.
 pub(super) fn id_token(
     body: &[u8],
     audience: &str,
@@ -305,8 +305,8 @@ fn is_base64url(part: &str) -> bool {
 #[cfg(any(fuzzing, test))]
 const FUZZED: &str = "https://a.run.app";
 
-/// Parses any bytes as each kind of response. It checks that nothing panics, no token lives too long, no ID token has another
-/// audience or no signature, and no error quotes the input.
+/// Parses any bytes as each kind of response. It checks that nothing panics, no token lives too long, no ID token has
+/// another audience or no signature, and no error quotes the input.
 #[cfg(any(fuzzing, test))]
 pub fn fuzz_answers(body: &[u8]) {
     rfc3339::fuzz_rfc3339(body);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Reads `2026-11-28T18:30:00.5Z`, also with an offset. Returns the time since the epoch, or `None` if the text is not exactly
-/// such a time, or is before the epoch.
+/// Reads `2026-11-28T18:30:00.5Z`, also with an offset. Returns the time since the epoch, or `None` if the text is not
+/// exactly such a time, or is before the epoch.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let (date, rest) = text.split_at_checked(10)?;
     let rest = rest.strip_prefix(['T', 't'])?;

@@ -216,8 +216,8 @@ impl Slot {
         }
     }
 
-    /// Like [`fetch_replacement`](Self::fetch_replacement), for a request that cannot be sent again. It fetches a token for the next
-    /// request.
+    /// Like [`fetch_replacement`](Self::fetch_replacement), for a request that cannot be sent again. It fetches a token
+    /// for the next request.
     ///
     /// # Panics
     ///

@@ -11,8 +11,8 @@ use http::HeaderValue;
 use super::clock::{Deadline, Now};
 use crate::policy::AuthScheme;
 
-/// Below this a token is refreshed. The metadata server issues a new token when the old one has four minutes left; an earlier
-/// request returns the same one.
+/// Below this a token is refreshed. The metadata server issues a new token when the old one has four minutes left; an
+/// earlier request returns the same one.
 const STALE_BELOW: Duration = Duration::from_secs(225);
 /// The longest random delay of a refresh after [`STALE_BELOW`], so that the keys are not all fetched at once.
 const JITTER: Duration = Duration::from_secs(20);

@@ -16,8 +16,8 @@ use super::unsent::Unsent;
 
 /// A response's body.
 ///
-/// At its end, it returns an HTTP/1.1 connection to the pool. If it is dropped before, it closes that connection or resets the
-/// HTTP/2 stream.
+/// At its end, it returns an HTTP/1.1 connection to the pool. If it is dropped before, it closes that connection or
+/// resets the HTTP/2 stream.
 pub struct UpstreamBody {
     incoming: Incoming,
     guard: Option<ConnectionGuard>,

@@ -35,8 +35,8 @@ pub(super) type CancelHandle = oneshot::Sender<Infallible>;
 
 /// A request body that is being sent.
 ///
-/// hyper keeps sending a body after its response was dropped. This body fails instead, which closes an HTTP/1.1 connection
-/// and resets an HTTP/2 stream.
+/// hyper keeps sending a body after its response was dropped. This body fails instead, which closes an HTTP/1.1
+/// connection and resets an HTTP/2 stream.
 #[derive(Debug)]
 pub(super) struct CancellableBody<B> {
     body: BodySource<B>,

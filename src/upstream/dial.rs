@@ -26,8 +26,8 @@ use crate::telemetry::{Connect, Metrics};
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PROBES: Duration = Duration::from_secs(10);
 
-/// A connection fails if sent data is not acknowledged for this long (`TCP_USER_TIMEOUT`). The kernel also counts the time in
-/// which the peer's window is closed, and an HTTP/1.1 server may pause an upload for a while.
+/// A connection fails if sent data is not acknowledged for this long (`TCP_USER_TIMEOUT`). The kernel also counts the
+/// time in which the peer's window is closed, and an HTTP/1.1 server may pause an upload for a while.
 const UNACKNOWLEDGED_HTTP1: Duration = Duration::from_secs(120);
 const UNACKNOWLEDGED_HTTP2: Duration = Duration::from_secs(60);
 
@@ -78,8 +78,8 @@ impl Dialer {
             .filter(|proxy| proxy.egress.bypass(origin).is_none())
     }
 
-    /// Returns whether requests to this target are sent to a proxy in absolute form. As in curl, `--connect-to` applies to the
-    /// destination of a `CONNECT`.
+    /// Returns whether requests to this target are sent to a proxy in absolute form. As in curl, `--connect-to` applies
+    /// to the destination of a `CONNECT`.
     pub(super) fn forwards(&self, target: &Target) -> bool {
         let origin = &target.origin;
         origin.scheme == Scheme::Http

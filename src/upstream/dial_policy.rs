@@ -59,8 +59,8 @@ impl DialPolicy {
         }
     }
 
-    /// Checks both ends of a connection. A listener on an unspecified address accepts on every address of this machine, and
-    /// only the kernel knows these.
+    /// Checks both ends of a connection. A listener on an unspecified address accepts on every address of this machine,
+    /// and only the kernel knows these.
     pub(super) fn connection(&self, local: SocketAddr, peer: SocketAddr) -> Option<Refusal> {
         let ip = peer.ip().to_canonical();
         let own = local.ip().to_canonical() == ip

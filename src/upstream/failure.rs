@@ -1,7 +1,7 @@
 //! Converts the errors of the layers below to an [`ErrorKind`] and a message.
 //!
-//! The message names the destination's origin and the address dialled. It never contains a header, a path, or bytes that the
-//! upstream chose, because an upstream may echo what it received.
+//! The message names the destination's origin and the address dialled. It never contains a header, a path, or bytes
+//! that the upstream chose, because an upstream may echo what it received.
 
 mod certificate;
 mod signal;

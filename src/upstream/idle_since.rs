@@ -1,4 +1,5 @@
-//! The time since which a connection is idle, on two clocks: the monotonic clock may stop while the instance is suspended.
+//! The time since which a connection is idle, on two clocks: the monotonic clock may stop while the instance is
+//! suspended.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant, SystemTime};

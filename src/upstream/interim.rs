@@ -1,8 +1,9 @@
-//! Limits interim responses (1xx). hyper discards any number of them over HTTP/1.1, and h2 buffers them over HTTP/2 until the
-//! final response. An upstream could hold a request, or exhaust the memory, with interim responses alone.
+//! Limits interim responses (1xx). hyper discards any number of them over HTTP/1.1, and h2 buffers them over HTTP/2
+//! until the final response. An upstream could hold a request, or exhaust the memory, with interim responses alone.
 //!
-//! Over HTTP/2, too many of them end only their stream: a malformed response head is inserted into the bytes that h2 reads, and
-//! h2 resets the stream. When a connection is lost, an inserted RST_STREAM marks each stream that had received a response.
+//! Over HTTP/2, too many of them end only their stream: a malformed response head is inserted into the bytes that h2
+//! reads, and h2 resets the stream. When a connection is lost, an inserted RST_STREAM marks each stream that had
+//! received a response.
 
 use std::io;
 
@@ -66,8 +67,8 @@ impl InterimLimiter {
         Self::Http2(Http2::default())
     }
 
-    /// Processes bytes that were read. `first`: they are the first since a request began. If frames are to be inserted, the
-    /// bytes from that position on count as not processed.
+    /// Processes bytes that were read. `first`: they are the first since a request began. If frames are to be inserted,
+    /// the bytes from that position on count as not processed.
     ///
     /// # Errors
     ///

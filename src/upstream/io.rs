@@ -1,7 +1,7 @@
 //! The socket of a connection to an upstream, with or without TLS, and the permit that it holds.
 //!
-//! hyper reads and writes through [`UpstreamIo`]. It observes the order of requests and responses, limits interim responses,
-//! and keeps hyper's buffers small.
+//! hyper reads and writes through [`UpstreamIo`]. It observes the order of requests and responses, limits interim
+//! responses, and keeps hyper's buffers small.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! The HTTP client: opens, verifies and pools connections to upstreams, and sends requests.
 //!
-//! [`Upstream`] is its interface. The pool of a request's [`Target`] finds or opens a connection ([`pool`]). Opening covers
-//! `--connect-to`, name resolution, the dial policy, happy eyeballs and TLS ([`dial`]). [`retry`] decides which
+//! [`Upstream`] is its interface. The pool of a request's [`Target`] finds or opens a connection ([`pool`]). Opening
+//! covers `--connect-to`, name resolution, the dial policy, happy eyeballs and TLS ([`dial`]). [`retry`] decides which
 //! requests may be sent twice. The response's [`UpstreamBody`] returns the connection.
 //!
 //! The timeouts here are those of connecting. The caller limits the time of a response by dropping the future.

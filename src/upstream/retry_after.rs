@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Returns the time that a `Retry-After` asks for: seconds or a date (RFC 9110, 10.2.3). A number too large for 64 bits is
-/// the largest.
+/// Returns the time that a `Retry-After` asks for: seconds or a date (RFC 9110, 10.2.3). A number too large for 64 bits
+/// is the largest.
 pub(crate) fn retry_after(text: &str) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -17,11 +17,13 @@ enum Kind {
     Project,
     /// A region of Google Cloud.
     Region,
-    /// <https://cloud.google.com/artifact-registry/docs/repositories>: at most 63 lower-case letters, digits and hyphens.
+    /// <https://cloud.google.com/artifact-registry/docs/repositories>: at most 63 lower-case letters, digits and
+    /// hyphens.
     Repository,
     /// A role that exists.
     Role,
-    /// <https://cloud.google.com/secret-manager/docs/creating-and-accessing-secrets>: at most 255 letters, digits, `-` and `_`.
+    /// <https://cloud.google.com/secret-manager/docs/creating-and-accessing-secrets>: at most 255 letters, digits, `-`
+    /// and `_`.
     Secret,
     /// A Cloud Run service or job, at most 49 lower-case letters, digits and hyphens.
     Service,

@@ -27,7 +27,8 @@ struct Row {
     credential: fn(&Google, Duration) -> Credential,
     /// Makes its key wrong, with the keys of another Google.
     wrong_key: fn(&Google, &mut Credential),
-    /// The seconds by which the server's clock is behind ours if it refuses what the sidecar signs; 0 if nothing is signed.
+    /// The seconds by which the server's clock is behind ours if it refuses what the sidecar signs; 0 if nothing is
+    /// signed.
     refused_skew: i64,
     /// Whether the credential has a subject token that expires.
     expires: bool,

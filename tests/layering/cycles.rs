@@ -1,6 +1,7 @@
 //! Import cycles between files.
 //!
-//! A path such as `crate::proxy::Stack` leads to the file that defines the item, not to the `mod.rs` that re-exports it.
+//! A path such as `crate::proxy::Stack` leads to the file that defines the item, not to the `mod.rs` that re-exports
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The certificates that the caller's environment variables name.
 //!
-//! The command gets the same bundle in all of these variables. It contains the certificates that they named, and the sidecar
-//! trusts these for upstreams, as if `--upstream-ca` had named them.
+//! The command gets the same bundle in all of these variables. It contains the certificates that they named, and the
+//! sidecar trusts these for upstreams, as if `--upstream-ca` had named them.
 
 use rustls::pki_types::CertificateDer;
 

@@ -123,8 +123,8 @@ fn java(entry: &str) -> Vec<String> {
     }
 }
 
-/// Returns an IPv4 network as at most 128 prefixes of whole octets. IPv6 is not supported, because addresses have several
-/// spellings.
+/// Returns an IPv4 network as at most 128 prefixes of whole octets. IPv6 is not supported, because addresses have
+/// several spellings.
 fn network_patterns(network: &str, bits: &str) -> Vec<String> {
     let (Ok(network), Ok(bits @ 0..=32)) = (network.parse::<Ipv4Addr>(), bits.parse::<u32>())
     else {

@@ -1,4 +1,5 @@
-//! The caller's `HTTPS_PROXY` and `NO_PROXY`: the command calls through the sidecar, and the sidecar through that proxy.
+//! The caller's `HTTPS_PROXY` and `NO_PROXY`: the command calls through the sidecar, and the sidecar through that
+//! proxy.
 
 use super::direct;
 use crate::config::{Config, Env, OptionKey, RawConfig, UpstreamProxy, check_upstream_proxy};

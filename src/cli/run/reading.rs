@@ -9,8 +9,8 @@ use crate::config::{self, Config, Diagnostic, Env, RawConfig};
 
 type Loaded = io::Result<Result<Config, Vec<Diagnostic>>>;
 
-/// Reads the configuration's file, and the files that it names. At most one thread reads, so a file system that does not
-/// respond holds up only one thread.
+/// Reads the configuration's file, and the files that it names. At most one thread reads, so a file system that does
+/// not respond holds up only one thread.
 #[derive(Default)]
 pub(super) struct Reading {
     current: Option<Pin<Box<dyn Future<Output = Loaded> + Send>>>,

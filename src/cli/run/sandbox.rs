@@ -1,8 +1,8 @@
 //! `--sandbox`: the sidecar restricts its own access to files with Landlock (landlock(7)).
 //!
-//! If an attacker runs code in the process, that code can neither read the files of other containers on a shared volume, nor
-//! write outside configured paths, nor start a program. Network access is not restricted, because the app chooses the
-//! destinations.
+//! If an attacker runs code in the process, that code can neither read the files of other containers on a shared
+//! volume, nor write outside configured paths, nor start a program. Network access is not restricted, because the app
+//! chooses the destinations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use crate::config::{Config, Listen};
 /// The newest version whose rights are known here. Older kernels enforce the rights that they support.
 const VERSION: ABI = ABI::V5;
 
-/// The paths for name resolution, trust roots, cgroup limits and process metrics. They are directories, because a rule applies
-/// to the file that exists now, and `resolv.conf` or a certificate may be replaced. Below /proc, Landlock itself denies access to
-/// the memory and environment of other processes.
+/// The paths for name resolution, trust roots, cgroup limits and process metrics. They are directories, because a rule
+/// applies to the file that exists now, and `resolv.conf` or a certificate may be replaced. Below /proc, Landlock
+/// itself denies access to the memory and environment of other processes.
 const SYSTEM: &[&str] = &[
     "/etc",
     "/lib",
@@ -203,8 +203,8 @@ impl Needs {
         all.filter_map(|path| fs::canonicalize(path).ok()).collect()
     }
 
-    /// Adds a file that may be replaced while the sidecar runs, as Kubernetes and editors do: its directory, and that of the
-    /// target of a symbolic link. In the root directory, it adds only the file.
+    /// Adds a file that may be replaced while the sidecar runs, as Kubernetes and editors do: its directory, and that
+    /// of the target of a symbolic link. In the root directory, it adds only the file.
     fn read_file(&mut self, file: &Path) {
         let real = fs::canonicalize(file).ok();
         for file in [Some(file), real.as_deref()].into_iter().flatten() {

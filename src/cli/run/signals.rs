@@ -69,8 +69,8 @@ impl ControlSignals {
         })
     }
 
-    /// Returns the next action. Cloud Run sends SIGTSTP ten seconds before it moves a job's task, and SIGCONT afterwards.
-    /// By default, SIGTSTP would stop the sidecar while the app still sends calls.
+    /// Returns the next action. Cloud Run sends SIGTSTP ten seconds before it moves a job's task, and SIGCONT
+    /// afterwards. By default, SIGTSTP would stop the sidecar while the app still sends calls.
     pub(super) async fn next(&mut self) -> SignalAction {
         loop {
             tokio::select! {

@@ -1,5 +1,5 @@
-//! Histograms of latencies with four buckets for each power of two, from 64 µs to two minutes. The error of a quantile is at
-//! most 25 %.
+//! Histograms of latencies with four buckets for each power of two, from 64 µs to two minutes. The error of a quantile
+//! is at most 25 %.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

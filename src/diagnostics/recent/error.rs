@@ -105,8 +105,8 @@ impl RecentError {
         self
     }
 
-    /// Returns whether both are the same error; details may differ, for example in an address. A failing source is one error for all
-    /// calls and tokens, and one that does not answer is one error whether it refuses, drops or delays.
+    /// Returns whether both are the same error; details may differ, for example in an address. A failing source is one
+    /// error for all calls and tokens, and one that does not answer is one error whether it refuses, drops or delays.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.about, &other.about) {
             (

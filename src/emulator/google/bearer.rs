@@ -81,8 +81,8 @@ impl Google {
     }
 
     /// Answers as a service that is called with an access token, or with an ID token for `https://HOST`. Cloud Run and
-    /// Cloud Functions also accept ID tokens of gcloud's login. A host that is not a Google API also answers as a service
-    /// behind Identity-Aware Proxy.
+    /// Cloud Functions also accept ID tokens of gcloud's login. A host that is not a Google API also answers as a
+    /// service behind Identity-Aware Proxy.
     pub(super) fn api(&self, request: &Request<Bytes>, now: u64) -> Result<Value, ErrorResponse> {
         let host = host(request);
         if let Some(access) = self.bearer(request, now) {

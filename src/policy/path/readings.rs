@@ -1,8 +1,8 @@
 //! Enumerates the readings of an ambiguous path.
 //!
-//! A chain of proxies, frameworks and servers decodes escapes, strips `;parameters` (Tomcat), reads `\` as `/` (IIS), merges
-//! slashes (nginx) and resolves dot segments (RFC 3986, 5.2.4). The sidecar knows neither which of them apply nor their order.
-//! The readings of a path are all results that these steps can have.
+//! A chain of proxies, frameworks and servers decodes escapes, strips `;parameters` (Tomcat), reads `\` as `/` (IIS),
+//! merges slashes (nginx) and resolves dot segments (RFC 3986, 5.2.4). The sidecar knows neither which of them apply
+//! nor their order. The readings of a path are all results that these steps can have.
 
 use std::borrow::Cow;
 

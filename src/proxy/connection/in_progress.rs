@@ -128,8 +128,8 @@ impl Drop for InProgress {
 
 /// Polls a future that serves one stream. Returns whether it has started an own answer.
 ///
-/// hyper has no way to abort a stream whose client grants no window. It leaves the stream's future to an executor, which
-/// can drop it.
+/// hyper has no way to abort a stream whose client grants no window. It leaves the stream's future to an executor,
+/// which can drop it.
 pub(crate) fn polled_own_answer<T>(poll: impl FnOnce() -> T) -> (T, bool) {
     OWN_ANSWER.set(false);
     let polled = poll();

@@ -1,7 +1,7 @@
 //! Detects whether the bytes after a request have begun another head.
 
-/// The end of a request's bytes. HTTP/1.1: hyper does not say whether its buffer holds a part of the next head, but the last bytes
-/// received do.
+/// The end of a request's bytes. HTTP/1.1: hyper does not say whether its buffer holds a part of the next head, but the
+/// last bytes received do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
     /// The whole request was received.

@@ -7,13 +7,14 @@ use crate::fields;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Returns whether a `Host` is safe from DNS rebinding: loopback, a single label, an allowed name, or the address of the connection
-/// itself.
+/// Returns whether a `Host` is safe from DNS rebinding: loopback, a single label, an allowed name, or the address of
+/// the connection itself.
 pub(crate) fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
     host.is_loopback() || host.is_single_label() || allowed.contains(host) || host == local
 }
 
-/// Returns whether a browser sends the request for a page that is neither local nor at an allowed host (Fetch metadata; RFC 6454, 7).
+/// Returns whether a browser sends the request for a page that is neither local nor at an allowed host (Fetch metadata;
+/// RFC 6454, 7).
 pub(crate) fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
     let origins = || fields::values(headers, &header::ORIGIN);
     let is_allowed = |origin: &HeaderValue| {
@@ -25,8 +26,8 @@ pub(crate) fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
         || origins().any(|origin| !is_local_origin(origin.as_bytes(), allowed))
 }
 
-/// Returns whether a browser says that page and URL have the same origin. A front end that passes the browser's headers on changes
-/// `Host`, so `Origin` names the front end.
+/// Returns whether a browser says that page and URL have the same origin. A front end that passes the browser's headers
+/// on changes `Host`, so `Origin` names the front end.
 ///
 /// Also true for DNS rebinding: `Host` must have been checked.
 pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
@@ -35,8 +36,9 @@ pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
         && values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"same-origin"))
 }
 
-/// Returns whether the page comes from the `host` that it calls, such as the address of a machine: `Origin` names it, and
-/// `Sec-Fetch-Site` does not contradict. Browsers send `Sec-Fetch-Site` to secure contexts only, so not over plain HTTP to an address.
+/// Returns whether the page comes from the `host` that it calls, such as the address of a machine: `Origin` names it,
+/// and `Sec-Fetch-Site` does not contradict. Browsers send `Sec-Fetch-Site` to secure contexts only, so not over plain
+/// HTTP to an address.
 ///
 /// `host` must have been checked, as for [`is_same_origin`].
 pub(crate) fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
@@ -53,8 +55,8 @@ fn is_site(headers: &HeaderMap, site: &[u8]) -> bool {
         .any(|value| value.as_bytes().eq_ignore_ascii_case(site))
 }
 
-/// Returns whether an origin is local. Only `http` and `https` origins have a host: that of `chrome-extension://id` is an identifier, and
-/// `null` (a sandboxed page, a file) has none.
+/// Returns whether an origin is local. Only `http` and `https` origins have a host: that of `chrome-extension://id` is
+/// an identifier, and `null` (a sandboxed page, a file) has none.
 fn is_local_origin(origin: &[u8], allowed: &[Host]) -> bool {
     host_of(origin)
         .is_some_and(|host| host.is_loopback() || host.is_single_label() || allowed.contains(&host))

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, header};
 
-/// Returns whether the content type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web is another protocol, which uses the
-/// HTTP status.
+/// Returns whether the content type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web is another
+/// protocol, which uses the HTTP status.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     headers

@@ -37,7 +37,8 @@ pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -
     named
 }
 
-/// Removes hop-by-hop headers of a response that does not switch protocols. Returns the names to remove from its trailers.
+/// Removes hop-by-hop headers of a response that does not switch protocols. Returns the names to remove from its
+/// trailers.
 pub fn strip_response(headers: &mut HeaderMap) -> Named {
     strip(headers, |name| *name == header::UPGRADE)
 }

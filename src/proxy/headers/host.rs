@@ -36,8 +36,8 @@ fn bad(detail: &str) -> Error {
     Error::new(ErrorKind::BadRequest, detail)
 }
 
-/// Returns whether `text` is `uri-host [":" port]` with a host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3). A registered name may hold
-/// more than a name of the DNS.
+/// Returns whether `text` is `uri-host [":" port]` with a host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3). A registered
+/// name may hold more than a name of the DNS.
 pub(crate) fn is_authority(text: &str) -> bool {
     let (is_host, rest) = match text.strip_prefix('[') {
         Some(literal) => match literal.split_once(']') {

@@ -41,8 +41,8 @@ pub(crate) fn drop_own(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the members of one line (RFC 9651, 3.1), trimmed. A comma inside a string is not a separator. `None` if a string is
-/// unterminated: combined with the next line (RFC 9110, 5.3) it would hide a member there.
+/// Returns the members of one line (RFC 9651, 3.1), trimmed. A comma inside a string is not a separator. `None` if a
+/// string is unterminated: combined with the next line (RFC 9110, 5.3) it would hide a member there.
 fn members(line: &[u8]) -> Option<Vec<&[u8]>> {
     let mut members = Vec::new();
     let (mut quoted, mut escaped) = (false, false);

@@ -1,8 +1,8 @@
 //! Layer 9, **Connect**: turns a `CONNECT` into a tunnel (RFC 9110, 9.3.6).
 //!
-//! With `--intercept`, the TLS of a tunnel is terminated here if a token may be granted for its host. Plaintext HTTP to port
-//! 80 is served like absolute-form requests for `http://HOST`, because some clients send those through a tunnel. All other
-//! tunnels are blind: no token can be added, and if one was due, the log says how to get it.
+//! With `--intercept`, the TLS of a tunnel is terminated here if a token may be granted for its host. Plaintext HTTP to
+//! port 80 is served like absolute-form requests for `http://HOST`, because some clients send those through a tunnel.
+//! All other tunnels are blind: no token can be added, and if one was due, the log says how to get it.
 
 use std::sync::Arc;
 
@@ -141,8 +141,8 @@ impl TunnelOpener {
         Ok(Response::new(ResponseBody::empty()))
     }
 
-    /// Answers 200, and then decides by the app's first bytes. An upstream of requests inside is dialled by the first of them,
-    /// whose answer can say why that failed.
+    /// Answers 200, and then decides by the app's first bytes. An upstream of requests inside is dialled by the first
+    /// of them, whose answer can say why that failed.
     fn open(
         self,
         mut decided: Decided,

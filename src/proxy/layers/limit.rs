@@ -1,6 +1,6 @@
-//! Layer 3, **Limit**: permits as many connections and requests in flight as `--max-connections`. Further requests get 503 at
-//! once, so that a flood leaves descriptors for the responses. The same applies above `--max-memory`, if closing idle
-//! upstream connections does not free enough.
+//! Layer 3, **Limit**: permits as many connections and requests in flight as `--max-connections`. Further requests get
+//! 503 at once, so that a flood leaves descriptors for the responses. The same applies above `--max-memory`, if closing
+//! idle upstream connections does not free enough.
 //!
 //! A caller without the proxy's password is rejected first: it must not use the capacity of authorised callers.
 

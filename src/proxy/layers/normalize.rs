@@ -192,8 +192,8 @@ fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
 }
 
-/// Replaces the `Host` of an absolute-form request by the target's authority (RFC 9112, 3.2.2). Fails if `Host` is not a
-/// valid authority.
+/// Replaces the `Host` of an absolute-form request by the target's authority (RFC 9112, 3.2.2). Fails if `Host` is not
+/// a valid authority.
 fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
     let host = checked_host(request)?;
     let scheme = scheme_of(request).unwrap_or(Scheme::Http);
@@ -215,8 +215,8 @@ fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the origin of a `CONNECT` target, which is host and port (RFC 9110, 9.3.6). Port 80 means `http`: requests inside
-/// go where absolute-form requests for `http://HOST` go.
+/// Returns the origin of a `CONNECT` target, which is host and port (RFC 9110, 9.3.6). Port 80 means `http`: requests
+/// inside go where absolute-form requests for `http://HOST` go.
 fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
     let authority = uri.authority().map_or("", |a| a.as_str());
     let origin = Origin::from_authority(Scheme::Https, authority)

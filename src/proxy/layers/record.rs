@@ -123,8 +123,8 @@ impl http_body::Body for Recorded {
         }
         match frame {
             Some(Err(error)) => {
-                // On an error hyper closes an HTTP/1.1 connection and drops its write buffer, which may hold the response
-                // head. It flushes on Pending. Without a head, the app may send the request again.
+                // On an error hyper closes an HTTP/1.1 connection and drops its write buffer, which may hold the
+                // response head. It flushes on Pending. Without a head, the app may send the request again.
                 self.failed = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -144,8 +144,8 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // hyper does not poll again after a body of known length has returned all of it, and never polls an empty one. Over
-        // HTTP/2 the end of the stream may be known only now.
+        // hyper does not poll again after a body of known length has returned all of it, and never polls an empty one.
+        // Over HTTP/2 the end of the stream may be known only now.
         let left = http_body::Body::size_hint(&self.body).exact();
         if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
             self.record.transfer().complete();

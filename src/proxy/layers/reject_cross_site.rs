@@ -1,5 +1,5 @@
-//! Layer 10, **RejectCrossSite**: rejects requests of web pages from other sites on routes, and removes headers that must
-//! not reach the upstream.
+//! Layer 10, **RejectCrossSite**: rejects requests of web pages from other sites on routes, and removes headers that
+//! must not reach the upstream.
 
 use std::sync::Arc;
 

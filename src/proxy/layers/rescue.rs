@@ -1,7 +1,7 @@
 //! Layer 2, **Rescue**: turns errors into responses, counts and records them. No other layer does.
 //!
-//! If the upstream has not processed a request, and it cannot be sent again, its HTTP/2 stream is reset with REFUSED_STREAM
-//! instead (RFC 9113, 8.7).
+//! If the upstream has not processed a request, and it cannot be sent again, its HTTP/2 stream is reset with
+//! REFUSED_STREAM instead (RFC 9113, 8.7).
 
 use std::future::Future;
 use std::pin::Pin;

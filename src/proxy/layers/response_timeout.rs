@@ -1,5 +1,5 @@
-//! Layer 4, **ResponseTimeout**: `--response-timeout`, from the end of the request's body to the head of the response, so
-//! that the duration of an upload does not count. Off by default.
+//! Layer 4, **ResponseTimeout**: `--response-timeout`, from the end of the request's body to the head of the response,
+//! so that the duration of an upload does not count. Off by default.
 
 use std::future::Future;
 use std::pin::Pin;

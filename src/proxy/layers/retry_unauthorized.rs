@@ -1,5 +1,5 @@
-//! Layer 12, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token and the
-//! request can be sent again, it is sent once more. Otherwise the app gets the 401. A 403 is never retried.
+//! Layer 12, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token
+//! and the request can be sent again, it is sent once more. Otherwise the app gets the 401. A 403 is never retried.
 
 mod unauthenticated;
 
@@ -243,7 +243,8 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         Ok(response)
     }
 
-    /// Counts a rejection, and logs once a minute what to do about it. A redirect to Google's sign-in page is a rejection too.
+    /// Counts a rejection, and logs once a minute what to do about it. A redirect to Google's sign-in page is a
+    /// rejection too.
     fn report(&self, response: &Response<ResponseBody>) {
         let status = response.status();
         let iap = is_of_iap(response);

@@ -1,8 +1,9 @@
-//! Layer 14, **RewriteLocation**: rewrites a `Location` that points to the upstream, so that the app's next call comes through
-//! the proxy again.
+//! Layer 14, **RewriteLocation**: rewrites a `Location` that points to the upstream, so that the app's next call comes
+//! through the proxy again.
 //!
-//! A location at a route's upstream becomes one at the route, and a location at a service becomes one at the service's name.
-//! A redirect from `http` to `https`, after the upgrade to TLS, becomes one to `http`: a tunnel would carry no token.
+//! A location at a route's upstream becomes one at the route, and a location at a service becomes one at the service's
+//! name. A redirect from `http` to `https`, after the upgrade to TLS, becomes one to `http`: a tunnel would carry no
+//! token.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -126,8 +127,8 @@ impl Called {
     }
 }
 
-/// Returns the location as the app must call it; `None` if it stays as it is. The app's `prefix` at `host` stands for `base` at
-/// `upstream`, which has one or two names. Without a host the result is a path.
+/// Returns the location as the app must call it; `None` if it stays as it is. The app's `prefix` at `host` stands for
+/// `base` at `upstream`, which has one or two names. Without a host the result is a path.
 fn relocated(
     location: &str,
     prefix: &str,

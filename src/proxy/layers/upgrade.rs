@@ -1,5 +1,5 @@
-//! Layer 13, **Upgrade**: joins the two connections after `101 Switching Protocols` (RFC 9110, 7.8). The tunnel holds the
-//! request's record, so it is counted, timed and drained.
+//! Layer 13, **Upgrade**: joins the two connections after `101 Switching Protocols` (RFC 9110, 7.8). The tunnel holds
+//! the request's record, so it is counted, timed and drained.
 
 use std::future::Future;
 use std::pin::Pin;

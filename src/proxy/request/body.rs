@@ -152,8 +152,8 @@ impl ResponseBody {
     }
 }
 
-/// Turns an answer of the proxy's own into the answer to HEAD: the length stays, the content goes (RFC 9110, 9.3.2). hyper
-/// does that over HTTP/1.1 only.
+/// Turns an answer of the proxy's own into the answer to HEAD: the length stays, the content goes (RFC 9110, 9.3.2).
+/// hyper does that over HTTP/1.1 only.
 pub(crate) fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
     text.clear();
@@ -161,8 +161,8 @@ pub(crate) fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
 
 /// Returns the next chunk of a text: all of it but one byte, then that byte.
 ///
-/// h2 takes over a chunk larger than its window as soon as the window has room for one byte. The last byte stays here until
-/// there is room for all of it, which shows whether the client reads the answer.
+/// h2 takes over a chunk larger than its window as soon as the window has room for one byte. The last byte stays here
+/// until there is room for all of it, which shows whether the client reads the answer.
 pub(crate) fn next_of(text: &mut Bytes) -> Option<Bytes> {
     match text.len() {
         0 => None,

@@ -1,7 +1,8 @@
 //! Joins small pieces of a body.
 //!
-//! Each piece is sent as one DATA frame or chunk. Servers close an HTTP/2 connection on which too many small DATA frames are
-//! unread, and the requests of other clients on it fail. So a body in one-byte chunks is not passed on as it is.
+//! Each piece is sent as one DATA frame or chunk. Servers close an HTTP/2 connection on which too many small DATA
+//! frames are unread, and the requests of other clients on it fail. So a body in one-byte chunks is not passed on as it
+//! is.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,7 +16,8 @@ const SMALL: usize = 1024;
 /// A piece of this size or more is not extended.
 const ENOUGH: usize = 8 * 1024;
 
-/// Polls without data before a small piece is sent: hyper delivers one chunk of HTTP/1.1 per poll of its connection task.
+/// Polls without data before a small piece is sent: hyper delivers one chunk of HTTP/1.1 per poll of its connection
+/// task.
 const POLLS: u8 = 1;
 /// The same after [`MANY`] small pieces, as that task may run late on another thread.
 const POLLS_AFTER_MANY: u8 = 4;

@@ -3,8 +3,8 @@
 //! The request, both bodies and a tunnel share one [`RequestRecord`]. When the last of them is dropped, it updates the
 //! metrics and writes the access log, so a cancelled request is counted too.
 //!
-//! Its facts become known in steps. Each is one value that is set once: the destination and the decision, the credential
-//! that was attached, and the answer.
+//! Its facts become known in steps. Each is one value that is set once: the destination and the decision, the
+//! credential that was attached, and the answer.
 
 mod report;
 
@@ -253,8 +253,8 @@ impl RequestRecord {
         self.permit.hold(permits);
     }
 
-    /// Turns the request into an answer of the proxy's own. Such an answer holds no permit, and the server drops it if the
-    /// client does not read it.
+    /// Turns the request into an answer of the proxy's own. Such an answer holds no permit, and the server drops it if
+    /// the client does not read it.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Filters trailers in both directions. In addition to hop-by-hop fields, it removes fields that a recipient must know before the
-//! content (RFC 9110, 6.5.1).
+//! Filters trailers in both directions. In addition to hop-by-hop fields, it removes fields that a recipient must know
+//! before the content (RFC 9110, 6.5.1).
 //!
 //! HTTP/2 forbids connection-specific fields in trailers (RFC 9113, 8.2.2): the peer would reset the stream.
 
@@ -73,8 +73,8 @@ impl<B: Body<Error: std::fmt::Debug>> FilteredTrailers<B> {
     }
 }
 
-/// Removes the trailers that are not passed on, in either direction: fields for one connection, and fields that frame, route,
-/// modify or authenticate a message, or describe its content.
+/// Removes the trailers that are not passed on, in either direction: fields for one connection, and fields that frame,
+/// route, modify or authenticate a message, or describe its content.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     let named = Named::of(trailers);
     remove(trailers, |name| {

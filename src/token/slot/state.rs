@@ -61,7 +61,10 @@ impl FetchState {
         if let Some(fetch) = self.current_fetch(now, limit) {
             return Some(fetch.join());
         }
-        let too_early = usable && self.next_refresh.is_some_and(|next| !next.left(now).is_zero());
+        let too_early = usable
+            && self
+                .next_refresh
+                .is_some_and(|next| !next.left(now).is_zero());
         if too_early || self.backoff.left(now).is_some() {
             return None;
         }

@@ -1,7 +1,8 @@
 //! Access tokens of a Google Workspace user by domain-wide delegation (`subject=`). A service account signs an
 //! assertion with `signJwt`, and the token endpoint exchanges it (RFC 7523).
 //!
-//! Source: <https://developers.google.com/identity/protocols/oauth2/service-account>, "Delegating domain-wide authority".
+//! Source: <https://developers.google.com/identity/protocols/oauth2/service-account>, "Delegating domain-wide
+//! authority".
 
 use std::fmt;
 use std::sync::Arc;

@@ -120,8 +120,8 @@ impl EndpointClient {
         success(self.send(request).await?, &secrets)
     }
 
-    /// Sends a request with an absolute URI once, and reads the whole response. The caller sets the timeout, and removes
-    /// the secrets of the request from the texts of the response that it quotes.
+    /// Sends a request with an absolute URI once, and reads the whole response. The caller sets the timeout, and
+    /// removes the secrets of the request from the texts of the response that it quotes.
     ///
     /// # Errors
     ///

@@ -89,8 +89,8 @@ impl FetchLimits {
         retry(end, attempt).await
     }
 
-    /// Waits for a permit. A caller of normal priority first needs one of [`MAX_CONCURRENT_NORMAL`] normal permits, so at most
-    /// that many compete with callers of high priority.
+    /// Waits for a permit. A caller of normal priority first needs one of [`MAX_CONCURRENT_NORMAL`] normal permits, so
+    /// at most that many compete with callers of high priority.
     ///
     /// Never returns `None`, because the semaphores are not closed.
     async fn permit(&self, priority: &FetchPriority) -> Option<Permit<'_>> {

@@ -1,5 +1,5 @@
-//! Subject tokens of workload and workforce identity federation: the tokens of another identity provider that the Security
-//! Token Service exchanges.
+//! Subject tokens of workload and workforce identity federation: the tokens of another identity provider that the
+//! Security Token Service exchanges.
 
 use std::fmt;
 use std::time::Duration;

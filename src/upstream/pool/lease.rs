@@ -26,8 +26,8 @@ pub(in crate::upstream) enum LeasedConnection<B> {
     Http2(Arc<h2::Http2Connection<B>>),
 }
 
-/// Reserves a connection or a stream for a request and its response. A drop before [`ConnectionGuard::complete`] closes the
-/// connection or resets the stream.
+/// Reserves a connection or a stream for a request and its response. A drop before [`ConnectionGuard::complete`] closes
+/// the connection or resets the stream.
 pub(in crate::upstream) struct ConnectionGuard {
     connection: Option<Arc<dyn Release>>,
     parts: ReleasedParts,

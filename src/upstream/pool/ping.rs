@@ -1,8 +1,8 @@
 //! Decides when an HTTP/2 connection sends a PING.
 //!
-//! gRPC servers close a connection with more than one PING in 5 minutes without data ("too_many_pings"). So a PING is sent if a
-//! request has waited for 30 s on a silent connection, and otherwise at most every 5 minutes. TCP detects a lost peer without
-//! PINGs: see [`dial`](crate::upstream::dial).
+//! gRPC servers close a connection with more than one PING in 5 minutes without data ("too_many_pings"). So a PING is
+//! sent if a request has waited for 30 s on a silent connection, and otherwise at most every 5 minutes. TCP detects a
+//! lost peer without PINGs: see [`dial`](crate::upstream::dial).
 //!
 //! hyper sends a PING when its timer expires. This is that timer: it expires only when a PING is due.
 
@@ -18,8 +18,8 @@ use tokio::time;
 /// hyper's timer expires when a connection has been silent for this long.
 pub(super) const SILENT: Duration = Duration::from_secs(30);
 
-/// The time limit of a PING's response. It is longer than [`SILENT`], so that hyper's wait for a response differs from its wait
-/// for the next PING.
+/// The time limit of a PING's response. It is longer than [`SILENT`], so that hyper's wait for a response differs from
+/// its wait for the next PING.
 pub(super) const PONG: Duration = Duration::from_secs(35);
 
 /// The time between two PINGs without a response head between them. Servers require 5 minutes between arrivals.

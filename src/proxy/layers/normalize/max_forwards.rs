@@ -26,8 +26,8 @@ const SENSITIVE: [&str; 9] = [
     "token",
 ];
 
-/// Decrements the field of a TRACE or OPTIONS request. Returns the response if the field is 0, since this proxy is the final
-/// recipient then.
+/// Decrements the field of a TRACE or OPTIONS request. Returns the response if the field is 0, since this proxy is the
+/// final recipient then.
 ///
 /// # Errors
 ///

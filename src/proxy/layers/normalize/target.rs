@@ -5,7 +5,8 @@ use http::{Method, Request, Uri, Version};
 
 use crate::proxy::request::body::RequestBody;
 
-/// Replaces `ws` and `wss` in an absolute target by `http` and `https`: a WebSocket begins as an HTTP request (RFC 6455, 3 and 4.1).
+/// Replaces `ws` and `wss` in an absolute target by `http` and `https`: a WebSocket begins as an HTTP request (RFC
+/// 6455, 3 and 4.1).
 pub(super) fn replace_websocket_scheme(request: &mut Request<RequestBody>) {
     if request.version() >= Version::HTTP_2 {
         return;
@@ -21,8 +22,8 @@ pub(super) fn replace_websocket_scheme(request: &mut Request<RequestBody>) {
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// Replaces an absolute OPTIONS target without a path, which means the whole server, by `*` (RFC 9112, 3.2.4). HTTP/2 uses
-/// `*` already (RFC 9113, 8.3.1).
+/// Replaces an absolute OPTIONS target without a path, which means the whole server, by `*` (RFC 9112, 3.2.4). HTTP/2
+/// uses `*` already (RFC 9113, 8.3.1).
 pub(super) fn replace_server_wide_target(request: &mut Request<RequestBody>) {
     let uri = request.uri();
     if request.method() == Method::OPTIONS
@@ -38,8 +39,8 @@ pub(super) fn replace_server_wide_target(request: &mut Request<RequestBody>) {
     }
 }
 
-/// Returns whether an absolute URI was written with a path. [`Uri::path`] returns `/` for an absent path too, but that `/` is not in
-/// the buffer that the parts of a parsed URI share.
+/// Returns whether an absolute URI was written with a path. [`Uri::path`] returns `/` for an absent path too, but that
+/// `/` is not in the buffer that the parts of a parsed URI share.
 fn has_written_path(uri: &Uri) -> bool {
     uri.authority().is_some_and(|authority| {
         let authority = authority.as_str().as_bytes().as_ptr_range();

@@ -21,8 +21,8 @@ pub(crate) struct Unauthenticated {
 // === impl Unauthenticated ===
 
 impl Unauthenticated {
-    /// Reports that the upstream answered 401 or 403. Logs it only if the access log does not, or if the credential is the
-    /// app's own.
+    /// Reports that the upstream answered 401 or 403. Logs it only if the access log does not, or if the credential is
+    /// the app's own.
     pub(crate) fn rejected(&self, status: StatusCode) {
         let record = &*self.record;
         let Some(destination) = record.destination() else {

@@ -21,7 +21,8 @@ pub(super) const LONGEST: u64 = 64 * 1024;
 /// The time to read a file. A network file system may not respond.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The files that are being read, one reader each: a file system that hangs costs one thread, however often it is tried.
+/// The files that are being read, one reader each: a file system that hangs costs one thread, however often it is
+/// tried.
 static READERS: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 /// The reason that a file cannot be read.
@@ -54,7 +55,8 @@ pub(super) async fn read(path: &Path) -> Result<Vec<u8>, Unread> {
     read_by(path, content).await
 }
 
-/// Reads on a thread that nothing waits for, neither the runtime nor the process when it ends: a read cannot be cancelled.
+/// Reads on a thread that nothing waits for, neither the runtime nor the process when it ends: a read cannot be
+/// cancelled.
 async fn read_by(
     path: &Path,
     read: impl FnOnce(&Path) -> Result<Vec<u8>, Unread> + Send + 'static,
