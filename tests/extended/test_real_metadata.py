@@ -74,7 +74,10 @@ KINDS = [
     ("service-account", [], Emulator.EMAIL),
     ("impersonated-service-account", [], TARGET),
     ("service-account", ["--impersonate-service-account", TARGET], TARGET),
+    ("external-account-file", [], TARGET),
+    ("external-account-url", [], TARGET),
     ("authorized-user", ["--impersonate-service-account", TARGET], TARGET),
+    ("external-account-authorized-user", ["--impersonate-service-account", TARGET], TARGET),
 ]
 
 
@@ -91,7 +94,7 @@ def test_pythons_library_gets_real_tokens_of_the_credential(google_endpoints, ki
         assert claims(google_endpoints, token)["email"] == account
 
 
-@pytest.mark.parametrize("kind, args, account", KINDS[:2])
+@pytest.mark.parametrize("kind, args, account", KINDS)
 def test_nodes_library_gets_real_tokens_of_the_credential(google_endpoints, kind, args, account, monkeypatch):
     with RealTokens(google_endpoints, kind, *args) as server:
         for name, value in environment(server).items():
