@@ -239,8 +239,9 @@ struct Column {
     check: fn(Cell) -> Checked,
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     Column::new("no fault", |cell| Box::pin(no_fault(cell))),
+    Column::new("exec", |cell| Box::pin(private_service_by_exec(cell))),
     Column::new("wrong key", |cell| Box::pin(wrong_key(cell))),
     Column::new("clock skew", |cell| Box::pin(clock_skew(cell))),
     Column::new("400", |cell| Box::pin(refused(cell, 400))),
@@ -310,6 +311,18 @@ mod a_fault_passes_or_is_explained_with {
 
 async fn no_fault(cell: Cell) {
     cell.succeeds().await;
+}
+
+/// `exec -- curl` of a private service succeeds, or says why Google issues no ID token to a workforce user.
+async fn private_service_by_exec(cell: Cell) {
+    let curl = ["--", "curl", "-sS", RUN_APP];
+    let ran = cell.command("exec", &cell.credential(), &curl).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let part = match cell.row.endpoint.0 {
+        Endpoint::StsRefresh => "has no ID tokens of its own: impersonate a service account",
+        _ => "\"id_token\":{\"aud\":",
+    };
+    assert!(ran.out.contains(part), "{ran:?}");
 }
 
 async fn wrong_key(cell: Cell) {
@@ -524,14 +537,19 @@ impl Cell {
 
     /// Asks for a token.
     async fn run(&self, credential: &Credential) -> Ran {
+        self.command("token", credential, &[self.row.url]).await
+    }
+
+    /// Runs a command with a credential, and with these arguments after the flags.
+    async fn command(&self, name: &str, credential: &Credential, arguments: &[&str]) -> Ran {
         let path = self.google.file("credentials.json", &credential.file);
         let path = path.display().to_string();
-        let mut args = ["token", "--token-timeout=4s", "--credentials", &path]
+        let mut args = [name, "--token-timeout=4s", "--credentials", &path]
             .map(str::to_owned)
             .to_vec();
         args.extend(self.google.flags_for_all());
         args.extend(self.trusted());
-        args.push(self.row.url.to_owned());
+        args.extend(arguments.iter().map(ToString::to_string));
         let env = credential.env.iter();
         let env = env.map(|(name, value)| (OsString::from(name), OsString::from(value)));
         sidentity(args, env.collect::<Vec<_>>()).await
