@@ -71,6 +71,9 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, diagnostics: &mut Vec<Diagnost
         upstream_proxy::check_loop(upstream_proxy, &[proxy, config.admin], &routes, diagnostics);
     }
     config.metadata = metadata::server(env, diagnostics);
+    if config.credentials.file().is_none() && !config.metadata.disabled {
+        metadata::check_mtls_mode(env, diagnostics);
+    }
     config.quota_project = metadata::quota_project(env, diagnostics).or(of_file);
     config.universe = metadata::universe(env, diagnostics);
     config.warnings = warnings;

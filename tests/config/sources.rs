@@ -257,3 +257,18 @@ fn variables_of_googles_libraries_are_read_checked_and_shown() {
     ];
     setup.expect(&[], &expected);
 }
+
+#[test]
+fn a_metadata_server_that_requires_mtls_is_an_error() {
+    let named = |mode: &'static str| Setup::new().variable("GCE_METADATA_MTLS_MODE", mode);
+    for (mode, part) in [("strict", "is not supported yet"), ("on", "must be none")] {
+        let part = format!("{mode:?} {part}");
+        let place = "environment GCE_METADATA_MTLS_MODE";
+        named(mode).expect(&[], &[(Id::InvalidValue, place, &part)]);
+    }
+    for mode in ["", "none", "Default"] {
+        assert_eq!(named(mode).check(&[]).status, Some(0), "{mode}");
+    }
+    let unused = named("strict").variable("NO_GCE_CHECK", "1");
+    assert_eq!(unused.check(&[]).status, Some(0));
+}

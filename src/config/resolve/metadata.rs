@@ -51,6 +51,25 @@ pub(super) fn server(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> MetadataSe
     server
 }
 
+/// Checks `GCE_METADATA_MTLS_MODE`: the sidecar calls the metadata server over HTTP only.
+pub(super) fn check_mtls_mode(env: &Env, diagnostics: &mut Vec<Diagnostic>) {
+    const NAME: &str = "GCE_METADATA_MTLS_MODE";
+    let Some(text) = variable(env, NAME, diagnostics) else {
+        return;
+    };
+    let expected = match &*text.to_ascii_lowercase() {
+        // Google's libraries use HTTP by default if there is no certificate.
+        "default" | "none" => return,
+        "strict" => {
+            "is not supported yet, because the metadata server is called over HTTP only: write none or default"
+        }
+        _ => "must be none or default",
+    };
+    let message = format!("{} {expected}", quote(text));
+    let place = format!("environment {NAME}");
+    diagnostics.push(Diagnostic::new(DiagnosticId::InvalidValue, place, message));
+}
+
 /// `GOOGLE_CLOUD_QUOTA_PROJECT`.
 pub(super) fn quota_project(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<HeaderValue> {
     const NAME: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
