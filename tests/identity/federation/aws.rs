@@ -228,6 +228,26 @@ async fn an_expired_web_identity_token_is_reported_in_the_words_of_aws() {
 }
 
 #[tokio::test]
+async fn no_error_repeats_the_web_identity_token() {
+    let google = Google::start().await;
+    let secret = "ba0384ab5521";
+    let token = google.text_file("web-identity", secret);
+    let xml = format!(
+        "<ErrorResponse><Error><Code>InvalidIdentityToken</Code><Message>bad token {secret}</Message></Error></ErrorResponse>"
+    );
+    google.always(Endpoint::AwsAssumeRole, Fault::status(400, xml));
+    let env = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r"),
+        ("AWS_REGION", AWS_REGION),
+    ];
+    let sidecar = sidecar_with(&google, &file(&google), &[], &env).await;
+    let detail = super::detail(&super::call(&sidecar, super::API).await);
+    let expected = "InvalidIdentityToken: bad token […]";
+    assert!(detail.contains(expected), "{detail}");
+}
+
+#[tokio::test]
 async fn expired_keys_sign_nothing_and_the_error_names_the_clock() {
     let google = Google::start().await;
     let past = |json: &mut Value| json["Expiration"] = "2020-08-11T07:35:49Z".into();
