@@ -82,3 +82,20 @@ fn domain(region: &str) -> &'static str {
         "amazonaws.com"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoint_is_in_the_domain_of_the_regions_partition() {
+        for (region, expected) in [
+            ("us-east-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+        ] {
+            assert_eq!(domain(region), expected, "{region}");
+        }
+    }
+}
