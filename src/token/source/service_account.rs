@@ -127,8 +127,8 @@ impl ServiceAccountSource {
     /// Returns a self-signed JWT as the token.
     fn self_signed(&self, claims: JwtClaims<'_>) -> Result<Token, FetchError> {
         let now = Now::now();
-        let jwt = self.sign(claims)?;
-        Token::new(&jwt, now.after(LIFETIME - BACK_DATED), now).ok_or_else(|| self.unsigned())
+        let jwt = self.sign(claims).ok_or_else(|| self.signing_failed())?;
+        Token::new(&jwt, now.after(LIFETIME - BACK_DATED), now).ok_or_else(|| self.signing_failed())
     }
 
     /// Exchanges an assertion at the token endpoint.
@@ -162,8 +162,7 @@ impl ServiceAccountSource {
                 aud: Some(ASSERTION_AUDIENCE),
                 ..wanted
             });
-            let assertion = assertion
-                .map_err(|error| AttemptError::new(error.fault(), error.detail().to_owned()))?;
+            let assertion = assertion.ok_or_else(|| self.attempt_failed())?;
             let fields = [("assertion", &*assertion), ("grant_type", GRANT_TYPE)];
             let body = self
                 .client
@@ -218,7 +217,10 @@ impl ServiceAccountSource {
         let what = self.what(key);
         let path = format!("/v1/projects/-/serviceAccounts/{email}:generateIdToken");
         let url = EndpointUrl::of_google("iamcredentials", &self.file.universe, &path);
-        let url = url.ok_or_else(|| self.unsigned())?;
+        let url = url.ok_or_else(|| {
+            let detail = format!("{what}: the URL of the IAM Credentials API is invalid");
+            FetchError::new(TokenFault::Aborted, &detail)
+        })?;
         let attempt = || async {
             let start = Now::now();
             let bearer = self.sign(JwtClaims {
@@ -226,12 +228,12 @@ impl ServiceAccountSource {
                 scope: Some(IAM),
                 ..JwtClaims::default()
             });
-            let headers = bearer.ok().as_deref().and_then(endpoint::bearer);
+            let headers = bearer
+                .as_deref()
+                .and_then(endpoint::bearer)
+                .ok_or_else(|| self.attempt_failed())?;
             let body = json!({"audience": audience, "includeEmail": true, "useEmailAzp": true});
-            let body = self
-                .client
-                .post_json(&url, headers.unwrap_or_default(), &body);
-            let body = body.await?;
+            let body = self.client.post_json(&url, headers, &body).await?;
             let now = Now::now();
             let token = parse::id_token_in("token", &body, audience, start, now);
             check_lateness(token, start, now)
@@ -241,7 +243,8 @@ impl ServiceAccountSource {
             .await
     }
 
-    fn sign(&self, claims: JwtClaims<'_>) -> Result<String, FetchError> {
+    /// Signs these claims and the usual times. Returns `None` if the key cannot sign.
+    fn sign(&self, claims: JwtClaims<'_>) -> Option<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let iat = now.unwrap_or_default().saturating_sub(BACK_DATED).as_secs();
         let claims = JwtClaims {
@@ -251,12 +254,19 @@ impl ServiceAccountSource {
             ..claims
         };
         jwt::sign(&self.file.key, self.file.key_id.as_deref(), &claims)
-            .ok_or_else(|| self.unsigned())
     }
 
-    fn unsigned(&self) -> FetchError {
-        let detail = format!("no JWT could be signed with the key of {}", self.name);
-        FetchError::new(TokenFault::Aborted, &detail)
+    fn signing_failed(&self) -> FetchError {
+        FetchError::new(TokenFault::Aborted, &self.signing_failure())
+    }
+
+    /// Like [`signing_failed`](Self::signing_failed), for one attempt. No request is sent.
+    fn attempt_failed(&self) -> AttemptError {
+        AttemptError::new(TokenFault::Aborted, self.signing_failure())
+    }
+
+    fn signing_failure(&self) -> String {
+        format!("no JWT could be signed with the key of {}", self.name)
     }
 
     /// Names the requested token in a message.
