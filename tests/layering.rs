@@ -246,6 +246,27 @@ fn the_table_in_the_documents_has_the_same_order() {
 }
 
 #[test]
+fn every_file_that_the_architecture_page_names_exists() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let text = fs::read_to_string(docs).unwrap();
+    let mut paths = 0;
+    for name in text.split('`').skip(1).step_by(2) {
+        let is_path = name.ends_with(".rs") && name.contains('/') && !name.contains(' ');
+        if !is_path {
+            continue;
+        }
+        paths += 1;
+        // Short forms name a file beside the one of the row, such as `metadata/client.rs`.
+        let exists = ["", "token/source", "proxy"]
+            .iter()
+            .any(|folder| src().join(folder).join(name).exists());
+        let in_root = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).exists();
+        assert!(exists || in_root, "{name}");
+    }
+    assert!(paths > 20, "{paths}");
+}
+
+#[test]
 fn a_token_source_is_named_only_below_its_registry() {
     let token = src().join("token");
     let registry = token.join("source.rs");

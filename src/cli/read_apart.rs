@@ -1,4 +1,4 @@
-//! Reads files on a thread that nothing waits for.
+//! Reads files on a detached thread: the exit of the process does not wait for it.
 
 use std::io;
 use std::thread;

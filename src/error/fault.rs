@@ -9,15 +9,15 @@ pub enum TokenFault {
     Aborted,
     /// `NO_GCE_CHECK`: the metadata server is not called.
     Disabled,
-    /// The metadata server failed: 5xx.
+    /// The server failed: 5xx.
     Failing,
-    /// The metadata server forbids it: 403.
+    /// The server forbids it: 403.
     Forbidden,
     /// The server that answers is not a metadata server.
     WrongServer,
     /// The endpoint does not accept a requested scope or audience: `invalid_scope`.
     InvalidScope,
-    /// The metadata server limits this instance: 429.
+    /// The server limits the rate of requests: 429.
     Limited,
     /// The answer is not a usable token.
     Malformed,
@@ -31,9 +31,9 @@ pub enum TokenFault {
     NoSubjectToken,
     /// `--upstream-proxy` opens no tunnel to the token endpoint.
     ProxyRefused,
-    /// The metadata server rejects the request: any other 4xx, or a redirect.
+    /// The server rejects the request: any other 4xx, or a redirect.
     Refused,
-    /// The metadata server accepts connections and does not answer in time.
+    /// The server accepts connections and does not answer in time.
     TimedOut,
     /// No connection can be made.
     Unreachable,

@@ -149,8 +149,7 @@ pub(crate) fn is_under(name: &str, domain: &str) -> bool {
 }
 
 /// Returns the host name that the rows match, or `None` for an address, a URL with user info, or another port than 80
-/// and
-/// 443. `http://HOST:443/` matches too: port 443 is called over TLS.
+/// and 443. `http://HOST:443/` matches too: port 443 is called over TLS.
 fn eligible(destination: &Destination) -> Option<&str> {
     let origin = &destination.origin;
     let usual = origin.is_default_port() || origin.port == Scheme::Https.default_port();

@@ -21,7 +21,7 @@ pub(super) const BASE_CREDENTIAL: &str = "the base credential";
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
-    /// The identity of the base credential: the default service account of the instance.
+    /// The identity of the base credential: the default service account of the instance, or that of the credential file.
     #[default]
     Attached,
     /// Another service account of the instance, by its e-mail address.
@@ -65,7 +65,7 @@ impl Principal {
         }
     }
 
-    /// Returns the identity that obtains the token for the account, for messages: `impersonated by the base credential
+    /// Returns a clause for messages that names the identity that obtains the token for the account: `impersonated by the base credential
     /// through a@b.c`. `None` if the account obtains it itself.
     pub(crate) fn via(&self) -> Option<String> {
         self.via_of(BASE_CREDENTIAL)

@@ -101,7 +101,8 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 struct InstanceFacts(MetadataClient);
 
-/// The token sources of the process. The first one that serves a principal issues its tokens. Clones share the sources.
+/// The token sources of the process. The first one that serves a principal and issues
+/// the kind of token is used. Clones share the sources.
 #[derive(Clone, Debug)]
 pub struct TokenSources(Arc<Registry>);
 

@@ -48,8 +48,8 @@ const OPTIONAL: [&str; 12] = [
     "YARN_CA_FILE_PATH",
 ];
 
-/// Variables that name directories. They are removed, because their clients read certificates there in addition to the
-/// bundle.
+/// Variables that name directories. The bundle contains their certificates. The command keeps them, because its clients
+/// read a directory in addition to the bundle.
 const FOLDERS: [&str; 5] = [
     "COMPOSER_CAPATH",
     "GIT_SSL_CAPATH",

@@ -103,7 +103,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             None => return MaybeBoxed::inner(self.inner.call(Authorized::without_token(outbound))),
         };
         let account = slot.key().principal.account();
-        let account_is_known = !outbound.record.is_logged_in_full()
+        let account_is_known = !outbound.record.logs_every_field()
             || account.is_some()
             || self
                 .provider

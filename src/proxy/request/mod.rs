@@ -103,7 +103,7 @@ pub(crate) struct Decided {
     pub(crate) slot: Option<Arc<Slot>>,
 }
 
-/// A request that carries its credential.
+/// A request after the decision about its token: with the token, or without one.
 #[derive(Debug)]
 pub(crate) struct Authorized {
     /// The request as it is sent.

@@ -150,7 +150,7 @@ impl RequestRecord {
     }
 
     /// Returns whether the access log names the token's account, audience or scopes, and header.
-    pub(crate) fn is_logged_in_full(&self) -> bool {
+    pub(crate) fn logs_every_field(&self) -> bool {
         self.access_log == AccessLog::All
     }
 
@@ -188,7 +188,7 @@ impl RequestRecord {
 
     /// Records that the request carries a token in this header.
     pub(crate) fn set_token(&self, header: &HeaderName, instance: &Facts) {
-        if self.is_logged_in_full() {
+        if self.logs_every_field() {
             let _ = self.attached.set(Attached::Token {
                 header: header.clone(),
                 instance: instance.clone(),
