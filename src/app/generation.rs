@@ -1,14 +1,12 @@
 //! The parts that belong to one configuration, and those that belong to the process.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::entry_points;
 use super::sockets::BoundAddrs;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
-use crate::destination::Host;
 use crate::diagnostics::startup::{self, ConfigSummary, RouteSummary};
 use crate::proxy::{
     CredentialProvider, ForwardProxy, InFlight, Ingress, IngressKind, Interception,
@@ -55,7 +53,7 @@ impl Process {
             DialPolicy {
                 own: self.bound.addresses(),
                 metadata: config.metadata_access == Access::Deny,
-                metadata_extra: metadata_address(config),
+                metadata_extra: Some((config.metadata.host.clone(), config.metadata.port)),
             },
             self.metrics.clone(),
             self.shared.memory.clone(),
@@ -202,12 +200,4 @@ fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ing
 /// Returns the name of a route's listener, without the route's prefix.
 fn listener_name(route: &Route) -> Arc<str> {
     route.socket_name().into()
-}
-
-/// Returns the address of the metadata server, if the configuration has one.
-fn metadata_address(config: &Config) -> Option<SocketAddr> {
-    match config.metadata.host {
-        Host::Ip(address) => Some(SocketAddr::new(address, config.metadata.port)),
-        Host::Name(_) => None,
-    }
 }

@@ -1,7 +1,8 @@
 //! Opens a connection to an origin: `--connect-to`, name resolution, dial policy, TCP, the proxy's tunnel, TLS.
 
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +21,7 @@ use crate::config::{self, ConnectTo, UpstreamProxy};
 use crate::destination::{Host, Origin, Scheme};
 use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::ErrorKind;
+use crate::lock::lock;
 use crate::telemetry::{Connect, Metrics};
 
 /// The time after which a silent peer is probed. It is probed again every [`PROBES`].
@@ -37,6 +39,8 @@ pub(super) struct Dialer {
     connect_to: Vec<ConnectTo>,
     proxy: Option<Arc<UpstreamProxy>>,
     refuse: DialPolicy,
+    /// The last known addresses of the metadata server's name, for look-ups that fail.
+    metadata: Mutex<Vec<SocketAddr>>,
     resolver: Resolver,
     tls: Tls,
     /// The time limit of each step: name resolution, TCP, TLS, the HTTP/2 preface.
@@ -64,6 +68,7 @@ impl Dialer {
             connect_to: config.connect_to.clone(),
             proxy: config.proxy.clone(),
             refuse,
+            metadata: Mutex::default(),
             resolver: Resolver::new(),
             tls: Tls::new(config)?,
             timeout: config.connect_timeout,
@@ -144,7 +149,8 @@ impl Dialer {
             address: None,
         };
         let (host, port) = redirect(&self.connect_to, origin);
-        if let Some(refusal) = self.refuse.unresolved(&host, port) {
+        let metadata = self.metadata_addresses(port).await;
+        if let Some(refusal) = self.refuse.unresolved(&host, port, &metadata) {
             return Err(refused(&peer, refusal));
         }
         let egress = &proxy.egress;
@@ -167,8 +173,9 @@ impl Dialer {
             .await
             .map_err(|error| unresolved(&peer, host, &error))?;
         peer.address = addresses.first().copied();
+        let metadata = self.metadata_addresses(port).await;
         for address in &addresses {
-            if let Some(refusal) = self.refuse.address(*address) {
+            if let Some(refusal) = self.refuse.address(*address, &metadata) {
                 peer.address = Some(*address);
                 return Err(refused(&peer, refusal));
             }
@@ -181,8 +188,25 @@ impl Dialer {
                 Failure::connect(&peer, &error)
             })?;
         peer.address = Some(address);
-        self.prepare(&stream, &peer)?;
+        self.prepare(&stream, &peer, &metadata)?;
         Ok((stream, peer))
+    }
+
+    /// Resolves the metadata server's name, if connections to it are refused and this may be its port. A name can get
+    /// another address at any time.
+    async fn metadata_addresses(&self, port: u16) -> Vec<SocketAddr> {
+        let Some(host) = self.refuse.metadata_host(port) else {
+            return Vec::new();
+        };
+        let resolved = self
+            .resolver
+            .resolve(host, port, Priority::High, self.timeout)
+            .await;
+        let mut known = lock(&self.metadata);
+        if let Ok(addresses) = resolved {
+            *known = addresses;
+        }
+        known.clone()
     }
 
     /// Gives a queued look-up of the origin's name [`Priority::High`].
@@ -218,11 +242,16 @@ impl Dialer {
         })
     }
 
-    fn prepare(&self, stream: &TcpStream, peer: &UpstreamPeer) -> Result<(), Failure> {
+    fn prepare(
+        &self,
+        stream: &TcpStream,
+        peer: &UpstreamPeer,
+        metadata: &[SocketAddr],
+    ) -> Result<(), Failure> {
         let broken = |error: io::Error| Failure::connect(peer, &error);
         let local = stream.local_addr().map_err(broken)?;
         let remote = stream.peer_addr().map_err(broken)?;
-        if let Some(refusal) = self.refuse.connection(local, remote) {
+        if let Some(refusal) = self.refuse.connection(local, remote, metadata) {
             return Err(refused(peer, refusal));
         }
         // If nothing listens on the port, and the kernel chose the same port for this socket, it connects to itself.

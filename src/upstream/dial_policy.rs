@@ -17,8 +17,8 @@ pub struct DialPolicy {
     pub own: Vec<SocketAddr>,
     /// Refuse the metadata server (`--metadata-access deny`).
     pub metadata: bool,
-    /// Another address of the metadata server (`GCE_METADATA_HOST`).
-    pub metadata_extra: Option<SocketAddr>,
+    /// Another host and port of the metadata server (`GCE_METADATA_HOST`).
+    pub metadata_extra: Option<(Host, u16)>,
 }
 
 /// Why an address is refused.
@@ -33,55 +33,85 @@ pub(super) enum Refusal {
 // === impl DialPolicy ===
 
 impl DialPolicy {
-    /// Checks a resolved address before anything is sent to it.
-    pub(super) fn address(&self, address: SocketAddr) -> Option<Refusal> {
+    /// Returns the host of the metadata server that this port may belong to, if its addresses are refused.
+    pub(super) fn metadata_host(&self, port: u16) -> Option<&Host> {
+        let (host, extra) = self.metadata_extra.as_ref().filter(|_| self.metadata)?;
+        (port == *extra).then_some(host)
+    }
+
+    /// Checks a resolved address before anything is sent to it. `metadata_extra`: the addresses of
+    /// [`metadata_host`](Self::metadata_host).
+    pub(super) fn address(
+        &self,
+        address: SocketAddr,
+        metadata_extra: &[SocketAddr],
+    ) -> Option<Refusal> {
         let port = address.port();
         let any = |judge: &dyn Fn(IpAddr) -> bool| equivalents(address.ip()).any(judge);
         if any(&|ip| self.own.iter().any(|own| reaches(ip, port, *own))) {
             return Some(Refusal::Loop);
         }
-        let metadata = self.metadata && any(&|ip| self.is_metadata(ip, port));
+        let metadata = self.metadata && any(&|ip| is_metadata(ip, port, metadata_extra));
         metadata.then_some(Refusal::Metadata)
     }
 
-    /// Checks a host that a proxy resolves, by its text.
-    pub(super) fn unresolved(&self, host: &Host, port: u16) -> Option<Refusal> {
+    /// Checks a host that a proxy resolves, by its text. `metadata_extra` as in [`address`](Self::address).
+    pub(super) fn unresolved(
+        &self,
+        host: &Host,
+        port: u16,
+        metadata_extra: &[SocketAddr],
+    ) -> Option<Refusal> {
         match host {
-            Host::Ip(ip) => self.address(SocketAddr::new(*ip, port)),
+            Host::Ip(ip) => self.address(SocketAddr::new(*ip, port), metadata_extra),
             Host::Name(_) if host.is_loopback() => {
                 let loopback: [IpAddr; 2] =
                     [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
                 loopback
                     .into_iter()
-                    .find_map(|ip| self.address(SocketAddr::new(ip, port)))
+                    .find_map(|ip| self.address(SocketAddr::new(ip, port), metadata_extra))
             }
             Host::Name(_) => None,
         }
     }
 
     /// Checks both ends of a connection. A listener on an unspecified address accepts on every address of this machine,
-    /// and only the kernel knows these.
-    pub(super) fn connection(&self, local: SocketAddr, peer: SocketAddr) -> Option<Refusal> {
+    /// and only the kernel knows these. `metadata_extra` as in [`address`](Self::address).
+    pub(super) fn connection(
+        &self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        metadata_extra: &[SocketAddr],
+    ) -> Option<Refusal> {
         let ip = peer.ip().to_canonical();
-        let own = local.ip().to_canonical() == ip
-            && self.own.iter().any(|own| {
-                own.port() == peer.port()
-                    && (own.ip().is_unspecified() || own.ip().to_canonical() == ip)
-            });
-        own.then_some(Refusal::Loop)
+        if local.ip().to_canonical() != ip {
+            return None;
+        }
+        let own = self.own.iter().any(|own| {
+            own.port() == peer.port()
+                && (own.ip().is_unspecified() || own.ip().to_canonical() == ip)
+        });
+        if own {
+            return Some(Refusal::Loop);
+        }
+        // A metadata server on this machine may listen on an unspecified address.
+        let metadata = metadata_extra
+            .iter()
+            .any(|extra| extra.port() == peer.port() && extra.ip().to_canonical().is_loopback());
+        metadata.then_some(Refusal::Metadata)
     }
+}
 
-    fn is_metadata(&self, ip: IpAddr, port: u16) -> bool {
-        let well_known = match ip {
-            // All of link-local, because GKE's metadata server has another address of it.
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip == METADATA_V6,
-        };
-        well_known
-            || self
-                .metadata_extra
-                .is_some_and(|extra| extra.ip().to_canonical() == ip && extra.port() == port)
-    }
+fn is_metadata(ip: IpAddr, port: u16, extra: &[SocketAddr]) -> bool {
+    let well_known = match ip {
+        // All of link-local, because GKE's metadata server has another address of it.
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip == METADATA_V6,
+    };
+    well_known
+        || extra
+            .iter()
+            .any(|extra| extra.port() == port && reaches(ip, port, *extra))
 }
 
 /// Returns whether the listener `own` accepts connections to `ip:port`, as far as the addresses show.
@@ -122,13 +152,18 @@ mod tests {
         DialPolicy {
             own: vec![own.parse().unwrap()],
             metadata: true,
-            metadata_extra: Some("10.1.2.3:8980".parse().unwrap()),
+            metadata_extra: Some((Host::parse("metadata.test").unwrap(), 8980)),
         }
+    }
+
+    /// The addresses of `metadata.test`.
+    fn metadata() -> [SocketAddr; 1] {
+        ["10.1.2.3:8980".parse().unwrap()]
     }
 
     #[track_caller]
     fn judged(own: &str, address: &str, expected: Option<Refusal>) {
-        let judged = refuse(own).address(address.parse().unwrap());
+        let judged = refuse(own).address(address.parse().unwrap(), &metadata());
         assert_eq!(judged, expected, "{address} with a listener on {own}");
     }
 
@@ -178,13 +213,19 @@ mod tests {
             metadata: false,
             ..refuse("127.0.0.1:3128")
         };
-        assert_eq!(pass.address("169.254.169.254:80".parse().unwrap()), None);
+        assert_eq!(
+            pass.address("169.254.169.254:80".parse().unwrap(), &[]),
+            None
+        );
+        assert_eq!(pass.metadata_host(8980), None);
+        assert_eq!(refuse("127.0.0.1:3128").metadata_host(80), None);
     }
 
     #[test]
     fn a_name_that_the_proxy_would_resolve_is_refused_by_its_text() {
         let refuse = refuse("127.0.0.1:3128");
-        let judge = |host: &str, port| refuse.unresolved(&Host::parse(host).unwrap(), port);
+        let judge =
+            |host: &str, port| refuse.unresolved(&Host::parse(host).unwrap(), port, &metadata());
         assert_eq!(judge("localhost", 3128), Some(Refusal::Loop));
         assert_eq!(judge("127.0.0.1", 3128), Some(Refusal::Loop));
         assert_eq!(judge("localhost", 3129), None);
@@ -196,7 +237,7 @@ mod tests {
     fn a_wildcard_listener_is_recognised_by_a_connection_to_it() {
         let refuse = refuse("0.0.0.0:9090");
         let judge = |local: &str, peer: &str| {
-            refuse.connection(local.parse().unwrap(), peer.parse().unwrap())
+            refuse.connection(local.parse().unwrap(), peer.parse().unwrap(), &[])
         };
         assert_eq!(
             judge("10.0.0.7:40000", "10.0.0.7:9090"),

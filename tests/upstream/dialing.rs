@@ -228,7 +228,8 @@ async fn the_metadata_server_is_refused_under_any_name_if_configured() {
     let setting = |metadata| {
         Setting::new(server.address, None).with(|setting| {
             setting.refuse.metadata = metadata;
-            setting.refuse.metadata_extra = Some(server.address);
+            setting.refuse.metadata_extra =
+                Some((Host::Ip(server.address.ip()), server.address.port()));
             // Another name that resolves to this address.
             setting.config.connect_to.push(connect_to(
                 ConnectHost::Exact(Host::parse("innocent.test").unwrap()),
@@ -253,6 +254,33 @@ async fn the_metadata_server_is_refused_under_any_name_if_configured() {
     }
     assert_eq!(server.accepted(), 0);
     setting(false).client().get(&http(), "/").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_metadata_server_is_refused_by_its_address_if_a_name_is_configured() {
+    let server = Honest::start(Manner::default()).await;
+    let port = server.address.port();
+    let setting = |host: &str| {
+        Setting::new(server.address, None).with(|setting| {
+            setting.config.connect_to.clear();
+            setting.refuse.metadata = true;
+            setting.refuse.metadata_extra = Some((Host::parse(host).unwrap(), port));
+        })
+    };
+    let by_name = setting("localhost").client();
+    let by_address = setting("127.0.0.1").client();
+    for client in [&by_name, &by_address] {
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"] {
+            let target = target(Scheme::Http, &format!("{host}:{port}"), HttpVersion::Auto);
+            client
+                .fails(&target, get("/"), ErrorKind::Denied, &["--metadata-access"])
+                .await;
+        }
+    }
+    assert_eq!(server.accepted(), 0);
+    let elsewhere = setting("unknown.invalid").client();
+    let target = target(Scheme::Http, &server.address.to_string(), HttpVersion::Auto);
+    elsewhere.get(&target, "/").await.unwrap();
 }
 
 #[tokio::test]
