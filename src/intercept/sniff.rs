@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::prefixed_io::PrefixedIo;
 use crate::frames::PREFACE;
@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// tunnel before they need it.
 const SILENCE_WITH_RULES: Duration = Duration::from_secs(10);
 
-/// The time for the rest of a ClientHello or request line, equal to that for any request head.
+/// The time from the first byte to the end of a ClientHello or request line, equal to that for any request head.
 const HESITATION: Duration = Duration::from_secs(30);
 
 /// The buffer size, enough to read a usual ClientHello at once.
@@ -36,6 +36,9 @@ const METHOD: usize = 1024;
 pub(crate) enum TunnelProtocol {
     /// The request line of HTTP/1.x (RFC 9112, 3), or the preface of HTTP/2.
     Http,
+    /// The beginning of a ClientHello or of a request line, but the rest did not arrive in time or at all. It may be a
+    /// request, which must not be sent in cleartext and without its token.
+    Incomplete,
     /// Another protocol.
     Other,
     /// No byte arrived in time.
@@ -71,15 +74,17 @@ where
         SILENCE
     };
     let mut seen = BytesMut::with_capacity(ROOM);
+    let mut end = Instant::now() + silence;
     let protocol = loop {
         // A short read is not conclusive: TLS may arrive byte by byte.
         if let Some(protocol) = detect(&seen, options.http) {
             break protocol;
         }
-        let limit = if seen.is_empty() { silence } else { HESITATION };
-        match timeout(limit, stream.read_buf(&mut seen)).await {
-            Ok(Ok(0)) | Err(_) if seen.is_empty() => break TunnelProtocol::Silence,
-            Ok(Ok(0)) | Err(_) => break TunnelProtocol::Other,
+        let is_first = seen.is_empty();
+        match timeout_at(end, stream.read_buf(&mut seen)).await {
+            Ok(Ok(0)) | Err(_) if is_first => break TunnelProtocol::Silence,
+            Ok(Ok(0)) | Err(_) => break TunnelProtocol::Incomplete,
+            Ok(Ok(_)) if is_first => end = Instant::now() + HESITATION,
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
         }
@@ -197,7 +202,7 @@ mod tests {
     async fn a_silent_client_is_treated_as_unknown_after_a_timeout() {
         for (rules, seconds) in [(false, 2), (true, 10)] {
             let (mut app, near) = tokio::io::duplex(64);
-            let started = tokio::time::Instant::now();
+            let started = Instant::now();
             let options = SniffOptions { http: true, rules };
             let (protocol, stream) = sniff(near, options).await.unwrap();
             let waited = started.elapsed().as_secs();
@@ -272,13 +277,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_bytes_of_a_partial_client_hello_are_kept() {
+    async fn a_beginning_without_its_rest_is_incomplete_after_30_seconds() {
+        for beginning in [
+            &b"\x16\x03"[..],
+            b"G",
+            b"GET /a H",
+            b"\r\n",
+            b"PRI * HTTP/2.0",
+        ] {
+            let (mut app, near) = tokio::io::duplex(64);
+            let started = Instant::now();
+            app.write_all(beginning).await.unwrap();
+            let (protocol, _) = sniff(near, ANYTHING).await.unwrap();
+            let waited = started.elapsed().as_secs();
+            assert_eq!((protocol, waited), (TunnelProtocol::Incomplete, 30));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_line_that_arrives_too_slowly_is_incomplete() {
+        let (mut app, near) = tokio::io::duplex(1);
+        let sniffing = tokio::spawn(sniff(near, ANYTHING));
+        let writing = tokio::spawn(async move {
+            while app.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+        });
+        let (protocol, _) = sniffing.await.unwrap().unwrap();
+        assert_eq!(protocol, TunnelProtocol::Incomplete);
+        writing.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_closes_within_its_request_line_is_incomplete() {
         let (mut app, near) = tokio::io::duplex(64);
-        app.write_all(b"\x16\x03").await.unwrap();
-        let (protocol, stream) = sniff(near, ANYTHING).await.unwrap();
-        assert_eq!(protocol, TunnelProtocol::Other);
-        drop(app);
-        assert_eq!(read_all(stream).await, b"\x16\x03");
+        app.write_all(b"GET /a H").await.unwrap();
+        app.shutdown().await.unwrap();
+        let (protocol, _) = sniff(near, ANYTHING).await.unwrap();
+        assert_eq!(protocol, TunnelProtocol::Incomplete);
     }
 
     proptest! {

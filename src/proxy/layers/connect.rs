@@ -174,6 +174,10 @@ impl TunnelOpener {
                     return interception.open(record, origin, app, &self.hints).await;
                 }
                 (TunnelProtocol::Tls, Err(reason)) => reason,
+                (TunnelProtocol::Incomplete, _) => {
+                    tracing::debug!(%origin, "a tunnel ended before a complete request line or ClientHello");
+                    return;
+                }
                 (TunnelProtocol::Silence, _) => NoTokenReason::NothingSent,
                 (TunnelProtocol::Other, _) if options.http => NoTokenReason::NotHttp,
                 (TunnelProtocol::Other, _) => NoTokenReason::NotTls,
