@@ -50,6 +50,14 @@ struct Called {
     redirects_only: bool,
 }
 
+/// The parts of an absolute or scheme-relative reference (RFC 3986, 4.2 and 4.3).
+struct Reference<'a> {
+    scheme: Option<&'a [u8]>,
+    authority: &'a [u8],
+    /// Path, query and fragment.
+    target: &'a [u8],
+}
+
 // === impl RewriteLocation ===
 
 impl<S> RewriteLocation<S> {
@@ -101,7 +109,7 @@ where
         if let Some(called) = this.called
             && (response.status().is_redirection() || !called.redirects_only)
             && let Some(location) = response.headers().get(header::LOCATION)
-            && let Some(here) = location.to_str().ok().and_then(|l| called.relocated(l))
+            && let Some(here) = called.relocated(location.as_bytes())
         {
             response.headers_mut().insert(header::LOCATION, here);
         }
@@ -112,7 +120,7 @@ where
 // === impl Called ===
 
 impl Called {
-    fn relocated(&self, location: &str) -> Option<HeaderValue> {
+    fn relocated(&self, location: &[u8]) -> Option<HeaderValue> {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
         let called = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
         let host = host.filter(|_| called.is_some());
@@ -129,49 +137,82 @@ impl Called {
 
 /// Returns the location as the app must call it; `None` if it stays as it is. The app's `prefix` at `host` stands for
 /// `base` at `upstream`, which has one or two names. Without a host the result is a path.
+///
+/// Only the origin is parsed. The bytes behind it stay as they are, because clients also follow a location that is not
+/// a valid URI, for example with a space or UTF-8.
 fn relocated(
-    location: &str,
+    location: &[u8],
     prefix: &str,
     base: &str,
     (upstream, named): (&Origin, Option<&Origin>),
     host: Option<&str>,
 ) -> Option<HeaderValue> {
     let base = base.trim_end_matches('/');
-    let (path, fragment) = match location.find('#') {
-        Some(at) => location.split_at(at),
-        None => (location, ""),
-    };
-    if path.starts_with('/') && !path.starts_with("//") {
+    if location.starts_with(b"/") && !location.starts_with(b"//") {
         // A path alone already points to the proxy, unless prefix and base path differ.
-        let rest = under(path, base)?;
+        let rest = under(location, base)?;
         return (base != prefix)
-            .then(|| HeaderValue::from_str(&format!("{prefix}{rest}{fragment}")).ok())?;
+            .then(|| HeaderValue::from_bytes(&[prefix.as_bytes(), rest].concat()).ok())?;
     }
-    let destination = if path.starts_with("//") {
-        Destination::parse(&format!("{}:{path}", upstream.scheme)).ok()?
-    } else {
-        Destination::parse(path).ok()?
+    let Reference {
+        scheme,
+        authority,
+        target,
+    } = Reference::parse(location)?;
+    let scheme = match scheme {
+        Some(scheme) => std::str::from_utf8(scheme).ok()?,
+        None => upstream.scheme.as_str(),
     };
+    let authority = std::str::from_utf8(authority).ok()?;
+    let destination = Destination::parse(&format!("{scheme}://{authority}/")).ok()?;
     let origin = destination.origin.upgraded();
     let is_upstream =
         origin == upstream.upgraded() || named.is_some_and(|named| origin == named.upgraded());
     if destination.userinfo || !is_upstream {
         return None;
     }
-    let rest = under(destination.target.as_str(), base)?;
+    let slash: &[u8] = if target.starts_with(b"/") { b"" } else { b"/" };
+    let target = [slash, target].concat();
+    let rest = under(&target, base)?;
     let here = match host {
-        Some(host) => format!("http://{host}{prefix}{rest}{fragment}"),
+        Some(host) => format!("http://{host}{prefix}"),
         // A path alone is right whatever the client calls this place.
-        None if prefix.is_empty() && !rest.starts_with('/') => format!("/{rest}{fragment}"),
-        None => format!("{prefix}{rest}{fragment}"),
+        None if prefix.is_empty() && !rest.starts_with(b"/") => "/".to_owned(),
+        None => prefix.to_owned(),
     };
-    HeaderValue::from_str(&here).ok()
+    HeaderValue::from_bytes(&[here.as_bytes(), rest].concat()).ok()
+}
+
+// === impl Reference ===
+
+impl<'a> Reference<'a> {
+    fn parse(reference: &'a [u8]) -> Option<Self> {
+        let (scheme, rest) = match reference.strip_prefix(b"//") {
+            Some(rest) => (None, rest),
+            None => {
+                let end = reference.iter().position(|byte| *byte == b':')?;
+                let (scheme, rest) = reference.split_at_checked(end)?;
+                (Some(scheme), rest.strip_prefix(b"://")?)
+            }
+        };
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+            .unwrap_or(rest.len());
+        let (authority, target) = rest.split_at_checked(end)?;
+        Some(Self {
+            scheme,
+            authority,
+            target,
+        })
+    }
 }
 
 /// Returns the text after `base`, by whole segments.
-fn under<'a>(path: &'a str, base: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(base)?;
-    (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
+fn under<'a>(path: &'a [u8], base: &str) -> Option<&'a [u8]> {
+    let rest = path.strip_prefix(base.as_bytes())?;
+    let whole = matches!(rest.first(), None | Some(b'/' | b'?' | b'#'));
+    whole.then_some(rest)
 }
 
 #[cfg(test)]
@@ -182,7 +223,7 @@ mod tests {
         let upstream = Destination::parse(upstream).unwrap();
         let (base, origin) = (upstream.path(), &upstream.origin);
         relocated(
-            location,
+            location.as_bytes(),
             listen_prefix,
             base,
             (origin, None),
@@ -201,7 +242,7 @@ mod tests {
         ] {
             let upstream = Destination::parse(upstream).unwrap();
             let relocated = relocated(
-                location,
+                location.as_bytes(),
                 prefix,
                 upstream.path(),
                 (&upstream.origin, None),
@@ -225,6 +266,15 @@ mod tests {
         );
         assert_eq!(at("http://a.run.app/x").unwrap(), "http://localhost:8081/x");
         assert_eq!(at("//a.run.app/x").unwrap(), "http://localhost:8081/x");
+        assert_eq!(at("HTTPS://a.run.app").unwrap(), "http://localhost:8081/");
+        assert_eq!(
+            at("https://a.run.app?y").unwrap(),
+            "http://localhost:8081/?y"
+        );
+        assert_eq!(
+            at("https://a.run.app#z").unwrap(),
+            "http://localhost:8081/#z"
+        );
         for elsewhere in [
             "/x",
             "x",
@@ -233,9 +283,51 @@ mod tests {
             "https://a.run.app.evil.test/",
             "https://u@a.run.app/",
             "mailto:x@a.run.app",
+            "https:/a.run.app/x",
+            "https://a.run.app\\@evil.test/",
+            "https://a.run.app b/",
+            "x?https://a.run.app/",
+            "/x#https://a.run.app/",
         ] {
             assert_eq!(at(elsewhere), None, "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_location_with_a_space_or_utf8_is_rewritten_and_its_bytes_stay() {
+        for rest in [
+            "/x y",
+            "/ä",
+            "/x?q=ä b#ö",
+            "/a\"<>|\\^`{}",
+            "/%zz",
+            "/x#a#b",
+        ] {
+            let location = format!("https://a.run.app{rest}");
+            let value = relocated(
+                location.as_bytes(),
+                "",
+                "",
+                (
+                    &Destination::parse("https://a.run.app").unwrap().origin,
+                    None,
+                ),
+                Some("localhost:8081"),
+            );
+            let expected = format!("http://localhost:8081{rest}");
+            assert_eq!(value.unwrap().as_bytes(), expected.as_bytes());
+        }
+        let latin1 = relocated(
+            b"/v1/caf\xe9",
+            "/billing",
+            "/v1",
+            (
+                &Destination::parse("https://a.run.app").unwrap().origin,
+                None,
+            ),
+            None,
+        );
+        assert_eq!(latin1.unwrap().as_bytes(), b"/billing/caf\xe9");
     }
 
     #[test]
