@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use super::parse_error::{Received, automatic, classify};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::lock::lock;
 use crate::proxy::refusal;
 
@@ -250,17 +250,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
     }
 
     /// Ends a connection after hyper, with the refusal or with the withheld bytes. An upgraded connection goes on.
-    /// `flushed` says that all bytes of earlier responses are written.
-    pub(super) async fn end(self, refused: Option<&Error>, flushed: bool) {
+    /// `may_answer` permits the refusal where nothing was withheld.
+    pub(super) async fn end(self, refused: Option<&Error>, may_answer: bool) {
         let Some((stream, withheld)) = self.0.lock().take() else {
             return;
         };
         let answer = match refused {
-            Some(error)
-                if !withheld.is_empty() || flushed && error.kind() == ErrorKind::LimitReached =>
-            {
-                refusal(error)
-            }
+            Some(error) if !withheld.is_empty() || may_answer => refusal(error),
             _ => withheld,
         };
         if !answer.is_empty() {

@@ -23,7 +23,7 @@ use super::parse_error::{Received, refused_http2};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
 use super::watchdog::{DeadlineAction, Watchdog};
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::proxy::ConnectionState;
 
 /// The maximum number of HTTP/2 frames for streams that were reset, in the life of a connection. After an early
@@ -103,10 +103,13 @@ pub(super) async fn serve<S, F>(
         return;
     };
     let mut io = ClientIo::new(stream, limits.state.clone());
-    let protocol = match protocol {
-        Some(protocol) => protocol,
-        None => match limits.wait(&mut watchdog, pin!(io.protocol())).await {
-            Ended::Done(Ok(Some(protocol))) => protocol,
+    let (protocol, is_preface) = match protocol {
+        Some(ClientProtocol::Http2) => (ClientProtocol::Http2, true),
+        negotiated => match limits.wait(&mut watchdog, pin!(io.protocol())).await {
+            Ended::Done(Ok(Some(detected))) => (
+                negotiated.unwrap_or(detected),
+                detected == ClientProtocol::Http2,
+            ),
             Ended::Done(Ok(None) | Err(_)) | Ended::Deadline(_) => return,
         },
     };
@@ -141,8 +144,13 @@ pub(super) async fn serve<S, F>(
             if let Some(error) = &refused {
                 malformed(Version::HTTP_11, error);
             }
+            // hyper does not answer these two.
+            let is_unanswered = is_preface
+                || refused
+                    .as_ref()
+                    .is_some_and(|error| error.kind() == ErrorKind::LimitReached);
             remains
-                .end(refused.as_ref(), !state.is_write_blocked())
+                .end(refused.as_ref(), is_unanswered && !state.is_write_blocked())
                 .await;
         }
         ClientProtocol::Http2 => {

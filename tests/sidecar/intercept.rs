@@ -212,6 +212,24 @@ async fn the_app_selects_the_http_version_by_alpn() {
 }
 
 #[tokio::test]
+async fn http2_bytes_after_http1_was_agreed_on_are_answered_with_400() {
+    let setup = Setup::new(&[]).await;
+    let mut tls = setup.tls("svc.a.run.app", &[H1]).await;
+    tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
+    assert!(
+        answer.to_ascii_lowercase().contains("\r\nproxy-status: "),
+        "{answer}"
+    );
+    assert!(setup.service.seen().is_empty());
+}
+
+#[tokio::test]
 async fn an_upgrade_inside_the_tunnel_works() {
     let authority = TestCa::new();
     let honest = Honest::start(Manner {
