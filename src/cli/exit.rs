@@ -48,12 +48,6 @@ impl Exit {
         }
     }
 
-    /// Ends because of a signal.
-    pub(super) fn signalled(number: u8) -> Self {
-        let message = "a second signal ended the drain".to_owned();
-        Self::with_line(128 + number, "stopped", message)
-    }
-
     /// Reports a failure at run time.
     pub(super) fn failed(message: String) -> Self {
         Self::with(1, message)

@@ -60,7 +60,10 @@ async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) ->
     let stop = CancellationToken::new();
     tokio::select! {
         () = app.run(stop.clone().cancelled_owned()) => Ok(()),
-        number = shutdown.second(stop) => Err(Exit::signalled(number)),
+        number = shutdown.second(stop) => {
+            tracing::warn!(help = LogEntry::DrainCutOff.page(), "a second signal ended the drain: requests in flight are cut off");
+            Err(Exit::silent(128 + number))
+        }
         never = signal_loop.run(control) => match never {},
     }
 }

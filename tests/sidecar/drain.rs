@@ -103,5 +103,13 @@ async fn a_second_signal_ends_it_at_once() {
         sidecar.signal(name);
         assert_eq!(sidecar.ended().await.code(), Some(128 + number));
         assert!(began.elapsed() < Duration::from_millis(900));
+        let line = sidecar
+            .logged(|line| {
+                line["message"]
+                    .as_str()
+                    .is_some_and(|m| m.starts_with("a second signal"))
+            })
+            .await;
+        assert_eq!(line["severity"], "WARNING");
     }
 }
