@@ -317,6 +317,7 @@ pub(crate) fn entry_points(config: &Config) -> explain::EntryPoints {
             }
             Listen::Unix(_) => None,
         },
+        prefix: route.prefix.clone(),
         upstream: route.upstream.clone(),
         service: route.service.clone(),
         options: route.options.clone(),

@@ -4,6 +4,7 @@
 //! text that is not clearly a host must be refused.
 
 mod embedded;
+mod prefix;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +14,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 pub(crate) use embedded::equivalents;
+pub(crate) use prefix::{longest_prefix, upstream_target};
 
 /// `http` or `https`. Other schemes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::{Case, named};
-use crate::destination::{Destination, Origin, Scheme};
+use crate::destination::{Destination, Host, Origin, Scheme, longest_prefix, upstream_target};
 use crate::policy::{Credential, EgressProxy, RuleOptions, ServiceName, is_below};
 
 /// The addresses at which calls enter the sidecar.
@@ -30,6 +30,8 @@ pub(crate) struct RouteEntry {
     /// The URL under which the app reaches the route, with the prefix: `http://localhost:8081/billing`. `None` for a
     /// unix socket.
     pub(crate) url: Option<Destination>,
+    /// The path prefix that the route serves, without a trailing slash; empty for all paths.
+    pub(crate) prefix: String,
     /// The upstream, with its base path.
     pub(crate) upstream: Destination,
     /// The service, if the upstream is given by name.
@@ -45,21 +47,6 @@ impl EntryPoints {
     ///
     /// Prefers the route's own URL, because the app calls that. Prefers the longest path.
     pub(crate) fn find(&self, asked: &Destination) -> Option<(&RouteEntry, Destination)> {
-        let entered = self
-            .routes
-            .iter()
-            .filter_map(|route| {
-                let url = route.url.as_ref().filter(|url| is_same_entry(url, asked))?;
-                let rest = below(asked, url)?;
-                let base = route.upstream.path().trim_end_matches('/');
-                let target = with_query(format!("{base}{rest}"), asked).parse().ok()?;
-                let upstream = Destination {
-                    target,
-                    ..route.upstream.clone()
-                };
-                Some((url.path().len(), route, upstream))
-            })
-            .max_by_key(|(length, ..)| *length);
         let covering = || {
             self.routes
                 .iter()
@@ -70,16 +57,43 @@ impl EntryPoints {
                 .max_by_key(|route| route.upstream.path().len())
                 .map(|route| (route, asked.clone()))
         };
-        match entered {
-            Some((_, route, upstream)) => Some((route, upstream)),
-            None => covering(),
+        self.entered(asked).or_else(covering)
+    }
+
+    /// Returns the route that a call to the URL enters, and the URL of the upstream, as for a request.
+    fn entered(&self, asked: &Destination) -> Option<(&RouteEntry, Destination)> {
+        let routes = self.listening_at(asked);
+        let route = longest_prefix(routes, |route| &route.prefix, asked.path())?;
+        let upstream = &route.upstream;
+        let target = upstream_target(&route.prefix, &upstream.target, &asked.target).ok()?;
+        let upstream = Destination {
+            target,
+            ..upstream.clone()
+        };
+        Some((route, upstream))
+    }
+
+    /// Returns the routes of the listener that has the URL's address. A listener on exactly this address has
+    /// precedence.
+    fn listening_at(&self, asked: &Destination) -> Vec<&RouteEntry> {
+        let at = |matches: fn(&Destination, &Destination) -> bool| -> Vec<&RouteEntry> {
+            let routes = self.routes.iter();
+            let is_at = |route: &&RouteEntry| {
+                let url = route.url.as_ref();
+                url.is_some_and(|url| matches(url, asked))
+            };
+            routes.filter(is_at).collect()
+        };
+        let exact = at(|url, asked| url.origin == asked.origin);
+        match exact.is_empty() {
+            true => at(is_same_entry),
+            false => exact,
         }
     }
 
-    /// Returns whether a route has this URL.
+    /// Returns whether the listener of a route has the URL's address.
     pub(super) fn is_entry(&self, asked: &Destination) -> bool {
-        let urls = self.routes.iter().filter_map(|route| route.url.as_ref());
-        urls.into_iter().any(|url| is_same_entry(url, asked))
+        !self.listening_at(asked).is_empty()
     }
 
     /// Returns a port for a suggested route. No other route has it.
@@ -196,12 +210,18 @@ fn below<'a>(destination: &'a Destination, base: &Destination) -> Option<&'a str
         .filter(|_| is_below(destination.path(), prefix))
 }
 
-/// Compares two URLs of entry points. `localhost`, `127.0.0.1` and `[::1]` are equal, because users mix them.
+/// Compares two URLs of entry points. `localhost`, `127.0.0.1`, `[::1]` and unspecified addresses are equal, because
+/// users mix them.
 fn is_same_entry(url: &Destination, asked: &Destination) -> bool {
     let (entry, origin) = (&url.origin, &asked.origin);
     entry.port == origin.port
         && origin.scheme == Scheme::Http
-        && (entry.host == origin.host || (entry.host.is_loopback() && origin.host.is_loopback()))
+        && (entry.host == origin.host || (is_local(&entry.host) && is_local(&origin.host)))
+}
+
+/// Returns whether the host is loopback or an unspecified address.
+fn is_local(host: &Host) -> bool {
+    host.is_loopback() || matches!(host, Host::Ip(address) if address.is_unspecified())
 }
 
 /// Returns the http:// URL with which the forward proxy sees the request.

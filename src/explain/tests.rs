@@ -61,6 +61,17 @@ fn route(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) ->
     RouteEntry {
         name: name.into(),
         url: url.map(|url| Destination::parse(url).unwrap()),
+        prefix: url
+            .and_then(|url| {
+                Some(
+                    Destination::parse(url)
+                        .ok()?
+                        .path()
+                        .trim_end_matches('/')
+                        .to_owned(),
+                )
+            })
+            .unwrap_or_default(),
         upstream: Destination::parse(upstream).unwrap(),
         service: None,
         options: options(all),
@@ -271,6 +282,87 @@ fn a_url_that_a_route_covers_is_explained_as_called_through_it() {
         notes("https://api.test/x")
             .contains("through the forward proxy it would get no token (no rule)")
     );
+}
+
+#[test]
+fn a_url_that_is_exactly_the_prefix_of_a_route_is_explained_as_a_call_to_that_route() {
+    let routes = [
+        ("8081", "https://a.run.app"),
+        ("8081/v1", "https://b.run.app"),
+        ("8081/v1/x", "https://c.run.app/base"),
+        ("8081/v%31", "https://d.run.app"),
+    ];
+    let routes = routes.map(|(name, upstream)| {
+        route(
+            name,
+            Some(&format!("http://127.0.0.1:{name}")),
+            upstream,
+            &[],
+        )
+    });
+    let entry_points = EntryPoints {
+        routes: routes.into(),
+        ..EntryPoints::default()
+    };
+    for (path, upstream) in [
+        ("", "https://a.run.app/"),
+        ("/", "https://a.run.app/"),
+        ("/?q", "https://a.run.app/?q"),
+        ("/v1", "https://b.run.app/"),
+        ("/v1/", "https://b.run.app/"),
+        ("/v1?q", "https://b.run.app/?q"),
+        ("/v1/x", "https://c.run.app/base/"),
+        ("/v1/x/", "https://c.run.app/base/"),
+        ("/v1/x?q", "https://c.run.app/base/?q"),
+        ("/v1/x/y", "https://c.run.app/base/y"),
+        ("/v1x", "https://a.run.app/v1x"),
+        ("/v1/xy", "https://b.run.app/xy"),
+        ("/v%31", "https://d.run.app/"),
+        ("/%761", "https://a.run.app/%761"),
+    ] {
+        for host in ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"] {
+            let url = Destination::parse(&format!("http://{host}:8081{path}")).unwrap();
+            let (_, destination) = entry_points.find(&url).unwrap();
+            assert_eq!(destination.to_string(), upstream, "{url}");
+        }
+    }
+}
+
+#[test]
+fn a_route_on_exactly_the_address_of_the_url_is_the_one_that_is_explained() {
+    let entry_points = EntryPoints {
+        routes: vec![
+            route(
+                "127.0.0.1:8081/long",
+                Some("http://127.0.0.1:8081/long"),
+                "https://a.run.app",
+                &[],
+            ),
+            route(
+                "[::1]:8081",
+                Some("http://[::1]:8081"),
+                "https://b.run.app",
+                &[],
+            ),
+            route(
+                "0.0.0.0:8082",
+                Some("http://0.0.0.0:8082"),
+                "https://c.run.app",
+                &[],
+            ),
+        ],
+        ..EntryPoints::default()
+    };
+    for (url, upstream) in [
+        ("http://127.0.0.1:8081/long", "https://a.run.app"),
+        ("http://[::1]:8081/long", "https://b.run.app"),
+        ("http://localhost:8082/x", "https://c.run.app"),
+    ] {
+        let (_, destination) = entry_points
+            .find(&Destination::parse(url).unwrap())
+            .unwrap();
+        assert_eq!(destination.origin.to_string(), upstream, "{url}");
+    }
 }
 
 #[test]

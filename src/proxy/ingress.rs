@@ -105,6 +105,11 @@ impl Ingress {
         true
     }
 
+    /// Returns the path prefix of a route; empty for all paths.
+    pub(crate) fn route_prefix(&self) -> &str {
+        self.route().map_or("", |route| &route.route.prefix)
+    }
+
     /// Returns the route, if this is one.
     pub(crate) fn route(&self) -> Option<&RouteIngress> {
         match &self.kind {

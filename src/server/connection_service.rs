@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 
 use super::process_tree::ProcessTree;
 use crate::config::AccessLog;
+use crate::destination::longest_prefix;
 use crate::error::Error;
 use crate::proxy::{
     ClientConnection, InFlight, Inbound, Ingress, Recorded, RequestBody, RequestRecord, Stack,
@@ -34,7 +35,7 @@ pub(crate) enum Ingresses {
         /// For all other processes.
         others: Arc<Ingress>,
     },
-    /// Routes, the longest prefix first, and the ingress of paths that no route has.
+    /// Routes, and the ingress of paths that no route has.
     Routes(Arc<[Arc<Ingress>]>, Arc<Ingress>),
 }
 
@@ -91,10 +92,7 @@ pub(crate) struct ConnectionAddrs {
 
 impl Ingresses {
     /// Returns the ingresses of routes that share a listener. `no_route` answers paths that no route has.
-    pub(crate) fn routes(mut routes: Vec<Arc<Ingress>>, no_route: Arc<Ingress>) -> Self {
-        routes.sort_by_key(|ingress| {
-            std::cmp::Reverse(ingress.route().map_or(0, |route| route.route.prefix.len()))
-        });
+    pub(crate) fn routes(routes: Vec<Arc<Ingress>>, no_route: Arc<Ingress>) -> Self {
         Self::Routes(routes.into(), no_route)
     }
 
@@ -137,14 +135,10 @@ impl Ingresses {
             | Self::ByProcess {
                 others: ingress, ..
             } => ingress,
-            Self::Routes(routes, no_route) => routes
-                .iter()
-                .find(|ingress| {
-                    ingress
-                        .route()
-                        .is_some_and(|route| is_under(path, &route.route.prefix))
-                })
-                .unwrap_or(no_route),
+            Self::Routes(routes, no_route) => {
+                longest_prefix(routes.iter(), |ingress| ingress.route_prefix(), path)
+                    .unwrap_or(no_route)
+            }
         }
     }
 }
@@ -163,12 +157,6 @@ impl ListenerState {
         self.stack
             .malformed(ingress, self.access_log, protocol, error);
     }
-}
-
-/// Compares whole segments: `/v1` is under `/v1`, `/v10` is not.
-fn is_under(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
 // === impl ConnectionService ===
@@ -237,20 +225,5 @@ impl Future for RequestFuture {
             Projected::Waiting { .. } => Poll::Pending,
             Projected::Entered { future } => future.poll(cx),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_under;
-
-    #[test]
-    fn a_prefix_matches_whole_segments() {
-        assert!(is_under("/v1", "/v1"));
-        assert!(is_under("/v1/", "/v1"));
-        assert!(is_under("/v1/x", "/v1"));
-        assert!(is_under("/anything", ""));
-        assert!(!is_under("/v10", "/v1"));
-        assert!(!is_under("/v", "/v1"));
     }
 }

@@ -242,6 +242,42 @@ fn unknown_flags_and_commands_are_reported_on_one_line() {
 }
 
 #[tokio::test]
+async fn explain_and_token_use_the_route_whose_prefix_is_exactly_the_url() {
+    let metadata = Metadata::start().await;
+    let address = metadata.address().to_string();
+    let env = [("GCE_METADATA_HOST", &*address)];
+    for (path, host) in [
+        ("", "all"),
+        ("/v1", "v1"),
+        ("/v1?q", "v1"),
+        ("/v1/", "v1"),
+        ("/v1/x", "x"),
+        ("/v1/x/", "x"),
+        ("/v10", "all"),
+    ] {
+        let url = format!("http://localhost:8081{path}");
+        let args = |command: &'static str| {
+            [
+                command,
+                "--route",
+                "8081=https://all.a.run.app",
+                "--route",
+                "8081/v1=https://v1.a.run.app",
+                "--route",
+                "8081/v1/x=https://x.a.run.app",
+            ]
+        };
+        let audience = format!("https://{host}.a.run.app");
+        let explained = [&args("explain")[..], &["--json", &url]].concat();
+        let explained = sidentity_meanwhile(&explained, &env).await;
+        let explained: serde_json::Value = serde_json::from_str(out(&explained)).unwrap();
+        assert_eq!(explained["destination"], *audience, "{url}");
+        let token = sidentity_meanwhile(&[&args("token")[..], &[&*url]].concat(), &env).await;
+        assert_eq!(audience_of(out(&token)), audience, "{url}");
+    }
+}
+
+#[tokio::test]
 async fn explain_and_token_name_the_account_and_warn_about_the_default_one() {
     let metadata = Metadata::start().await;
     let compute = "424242-compute@developer.gserviceaccount.com";

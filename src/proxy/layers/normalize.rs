@@ -22,7 +22,8 @@ use self::authority::{
 };
 use self::max_forwards::count_down;
 use self::target::{replace_server_wide_target, replace_websocket_scheme};
-use crate::destination::{Destination, Host, Origin, Scheme};
+use crate::config::Route;
+use crate::destination::{Destination, Host, Origin, Scheme, upstream_target};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::headers::browser::is_ours;
 use crate::proxy::headers::host::{is_authority, sole_host};
@@ -127,7 +128,7 @@ impl<S> Normalize<S> {
                 ),
             ));
         }
-        let target = route_target(route, request.uri())?;
+        let target = route_target(&route.route, request.uri())?;
         Ok(Destination {
             target,
             ..route.route.upstream.clone()
@@ -135,37 +136,12 @@ impl<S> Normalize<S> {
     }
 }
 
-/// Returns the upstream's base path followed by the request's path without the route's prefix.
-fn route_target(route: &RouteIngress, uri: &Uri) -> Result<PathAndQuery, Error> {
-    let (path, query) = (uri.path(), uri.query());
-    let base = route.route.upstream.path();
-    let base = base.strip_suffix('/').unwrap_or(base);
-    // Fast path: no prefix to remove and no base path to add.
-    if base.is_empty()
-        && route.route.prefix.is_empty()
-        && let Some(target) = uri.path_and_query()
-        && target.as_str().starts_with('/')
-    {
-        return Ok(target.clone());
-    }
-    let rest = path.strip_prefix(&*route.route.prefix).unwrap_or(path);
-    let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, str::len) + 2);
-    target.push_str(base);
-    if path == "*" && base.is_empty() {
-        target.push('*');
-    } else if path == "*" {
-        // The base path is a part of the upstream's server, not the whole server.
-        target.push('/');
-    } else if rest.is_empty() {
-        target.push('/');
-    } else {
-        target.push_str(rest);
-    }
-    if let Some(query) = query {
-        target.push('?');
-        target.push_str(query);
-    }
-    PathAndQuery::try_from(target).map_err(|error| bad(format!("the path: {error}")))
+/// Returns the target of a request for the upstream of a route.
+fn route_target(route: &Route, uri: &Uri) -> Result<PathAndQuery, Error> {
+    let root = PathAndQuery::from_static("/");
+    let asked = uri.path_and_query().unwrap_or(&root);
+    upstream_target(&route.prefix, &route.upstream.target, asked)
+        .map_err(|error| bad(format!("the path: {error}")))
 }
 
 fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination, Error> {
