@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::credentials::Credentials;
 use crate::destination::{Destination, Host};
-use crate::policy::{EgressProxy, Impersonation, Rule, RuleOptions, ServiceName};
+use crate::policy::{EgressProxy, Impersonation, NoProxy, Rule, RuleOptions, ServiceName};
 
 mod diagnostic;
 mod entry;
@@ -226,6 +226,8 @@ pub struct UpstreamConfig {
     pub http: HttpVersion,
     /// `--upstream-proxy`; `None` if upstreams are called directly.
     pub proxy: Option<Arc<UpstreamProxy>>,
+    /// `--no-upstream-proxy`, also if no proxy is set: `exec` then uses it with the proxy of its caller.
+    pub no_proxy: NoProxy,
     /// `--connect-timeout`: the limit for each of DNS, TCP, the proxy's response, TLS and the HTTP/2 preface.
     pub connect_timeout: Duration,
     /// `--idle-timeout` of pooled connections.

@@ -230,9 +230,7 @@ options! {
         help: "Hosts that are called without that proxy, as in NO_PROXY",
         default: Nothing, elsewhere: "in exec NO_PROXY", reload: Live,
         setting: resolved_with_others!(|config| {
-            let proxy = config.upstream.proxy.iter();
-            let entries = proxy.flat_map(|proxy| proxy.egress.no_proxy.entries());
-            Printed::List(entries.map(ToString::to_string).collect())
+            Printed::List(config.upstream.no_proxy.entries().map(ToString::to_string).collect())
         }),
     }
     ConnectTimeout {

@@ -124,7 +124,13 @@ fn resolve_upstream(
     let upstream = &mut config.upstream;
     upstream.extra_roots = roots::read(raw.list(OptionKey::UpstreamCa), diagnostics);
     upstream.system_ca_file = system_ca_file(env, diagnostics);
-    upstream.proxy = upstream_proxy::resolve(raw, (metadata.host, metadata.port), diagnostics);
+    upstream.no_proxy = upstream_proxy::no_proxy(raw, diagnostics);
+    upstream.proxy = upstream_proxy::resolve(
+        raw,
+        upstream.no_proxy.clone(),
+        (metadata.host, metadata.port),
+        diagnostics,
+    );
 }
 
 /// Warns of accounts of rules and routes that are probably wrong.

@@ -18,7 +18,7 @@ use crate::destination::{Host, Origin};
 
 /// The entries of `--no-upstream-proxy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NoProxy(Vec<NoProxyEntry>);
+pub struct NoProxy(Vec<NoProxyEntry>);
 
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,91 @@
 //! The output of `check`, and that it is accepted as input.
 
+use sidentity::config::OptionKey;
+
 use crate::Setup;
+
+/// Returns a value of the option that is not its default, and a line that `check` prints for it.
+fn sample(option: OptionKey) -> (&'static str, &'static str) {
+    match option {
+        OptionKey::Proxy => ("127.0.0.1:3129", "listen: 127.0.0.1:3129"),
+        OptionKey::Unmatched => ("deny", "unmatched: deny"),
+        OptionKey::MetadataAccess => ("deny", "metadata_access: deny"),
+        OptionKey::Intercept => ("true", "intercept: true"),
+        OptionKey::CaDir => ("ca", "ca_dir: ca"),
+        OptionKey::ProxyAuth => (
+            "app:s3cret",
+            "# auth: it is set; not shown, because it is a secret",
+        ),
+        OptionKey::Admin => ("127.0.0.1:9091", "listen: 127.0.0.1:9091"),
+        OptionKey::Quitquitquit => ("true", "quitquitquit: true"),
+        OptionKey::AllowNonLoopback => ("true", "allow_non_loopback: true"),
+        OptionKey::Discover => ("on", "discover: \"on\""),
+        OptionKey::AllowedHost => ("a.example", "- a.example"),
+        OptionKey::Credentials => ("metadata", "credentials: metadata"),
+        OptionKey::TrustCredentialUrl => ("https://b.example/", "- https://b.example/"),
+        OptionKey::ImpersonateServiceAccount => (
+            "a@p.iam.gserviceaccount.com",
+            "impersonate_service_account: a@p.iam.gserviceaccount.com",
+        ),
+        OptionKey::Placeholder => ("unused", "- unused"),
+        OptionKey::Route => ("8081=https://c.example,credential=id", "- listen: 8081"),
+        OptionKey::Rule => ("d.example=id", "- host: d.example"),
+        OptionKey::ConnectTo => (
+            "e.example:443:f.example:8443",
+            "- e.example:443:f.example:8443",
+        ),
+        OptionKey::UpstreamCa => ("ca.pem", "- ca.pem"),
+        OptionKey::UpstreamHttp => ("2", "upstream_http: 2"),
+        OptionKey::UpstreamProxy => (
+            "http://g.example:3128",
+            "upstream_proxy: http://g.example:3128",
+        ),
+        OptionKey::NoUpstreamProxy => ("h.example", "- h.example"),
+        OptionKey::ConnectTimeout => ("3s", "connect_timeout: 3s"),
+        OptionKey::ResponseTimeout => ("4s", "response_timeout: 4s"),
+        OptionKey::TokenTimeout => ("5s", "token_timeout: 5s"),
+        OptionKey::IdleTimeout => ("6s", "idle_timeout: 6s"),
+        OptionKey::DrainTimeout => ("7s", "drain_timeout: 7s"),
+        OptionKey::MaxConnections => ("77", "max_connections: 77"),
+        OptionKey::MaxIdleConnections => ("78", "max_idle_connections: 78"),
+        OptionKey::MaxMemory => ("33Mi", "max_memory: 33Mi"),
+        OptionKey::Workers => ("79", "workers: 79"),
+        OptionKey::Sandbox => ("off", "sandbox: off"),
+        OptionKey::LogFormat => ("text", "log_format: text"),
+        OptionKey::LogLevel => ("debug", "log_level: debug"),
+        OptionKey::AccessLog => ("all", "access_log: all"),
+    }
+}
+
+#[test]
+fn check_prints_every_option_that_is_set_without_another() {
+    let certificates = rcgen::generate_simple_self_signed(["x.example".to_owned()]).unwrap();
+    let setup = Setup::new().write("ca.pem", certificates.cert.pem());
+    let has = |yaml: &str, line: &str| yaml.lines().any(|printed| printed.trim() == line);
+    let defaults = setup.accepted(&["--all"]);
+    for option in OptionKey::ALL.iter().copied() {
+        let (value, line) = sample(option);
+        let flag = format!("--{}={value}", option.as_str());
+        // Without interception, --ca-dir is an error.
+        let needed = (option == OptionKey::CaDir).then_some("--intercept");
+        let args: Vec<&str> = [&*flag].into_iter().chain(needed).collect();
+        assert!(!has(&defaults, line), "{line}: {defaults}");
+        let yaml = setup.accepted(&args);
+        assert!(has(&yaml, line), "{flag}: {yaml}");
+        let yaml = setup.accepted(&[&["--all"], &*args].concat());
+        assert!(has(&yaml, line), "{flag} --all: {yaml}");
+    }
+}
+
+#[test]
+fn no_upstream_proxy_is_printed_without_an_upstream_proxy() {
+    let yaml =
+        Setup::new().accepted(&["--no-upstream-proxy", "a b,c", "--no-upstream-proxy", ".d"]);
+    assert_eq!(
+        yaml,
+        "no_upstream_proxy:\n  - a\n  - b\n  - c\n  - \".d\"\n"
+    );
+}
 
 #[test]
 fn an_unused_allow_non_loopback_is_printed() {

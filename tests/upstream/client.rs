@@ -37,6 +37,7 @@ impl Setting {
     pub fn new(server: SocketAddr, ca: Option<&TestCa>) -> Self {
         Self {
             config: config::UpstreamConfig {
+                no_proxy: Default::default(),
                 connect_to: vec![ConnectTo {
                     host: ConnectHost::Suffix(".example".into()),
                     port: None,

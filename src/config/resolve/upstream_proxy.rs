@@ -33,13 +33,13 @@ pub fn check(text: &str) -> Result<(), String> {
     parse(text).map(drop)
 }
 
-/// Resolves both options. The metadata server is never called through the proxy.
+/// Resolves `--upstream-proxy`. The metadata server is never called through the proxy.
 pub(super) fn resolve(
     raw: &RawConfig,
+    no_proxy: NoProxy,
     metadata: (Host, u16),
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Arc<UpstreamProxy>> {
-    let no_proxy = no_proxy(raw, diagnostics);
     let text = raw
         .value(OptionKey::UpstreamProxy)
         .filter(|text| text.value != "off")?;
@@ -112,7 +112,8 @@ fn reaches(host: &Host, bound: IpAddr) -> bool {
     }
 }
 
-fn no_proxy(raw: &RawConfig, diagnostics: &mut Vec<Diagnostic>) -> NoProxy {
+/// Resolves `--no-upstream-proxy`.
+pub(super) fn no_proxy(raw: &RawConfig, diagnostics: &mut Vec<Diagnostic>) -> NoProxy {
     let mut entries = Vec::new();
     for text in raw.list(OptionKey::NoUpstreamProxy) {
         for entry in NoProxy::split(&text.value) {

@@ -144,29 +144,40 @@ fn any_raw() -> impl Strategy<Value = RawConfig> {
     );
     let hosts = vec("[A-Za-z]{1,9}", 0..3);
     let placeholders = vec("[!-~]{1,9}", 0..3);
-    (single(), routes, rules, connect, hosts, placeholders).prop_map(
-        |(single, routes, rules, connect, hosts, placeholders)| {
-            let mut raw = RawConfig::default();
-            for (name, text) in single {
-                raw.set_flag(name, [text]);
-            }
-            raw.set_flag(OptionKey::ConnectTo, connect);
-            raw.set_flag(OptionKey::AllowedHost, hosts);
-            raw.set_flag(OptionKey::Placeholder, placeholders);
-            for (index, (unix, upstream, mut fields)) in routes.into_iter().enumerate() {
-                let port = format!("{}/p", 40_000 + index);
-                let listen = unix.unwrap_or(port);
-                fields.insert(0, ("listen".into(), listen));
-                fields.insert(1, ("upstream".into(), format!("https://{upstream}")));
-                raw.routes.push(entry(fields));
-            }
-            for (host, mut fields) in rules {
-                fields.insert(0, ("host".into(), host));
-                raw.rules.push(entry(fields));
-            }
-            raw
-        },
+    let no_proxy = vec("\\.{0,1}[a-z]{1,9}(\\.[a-z]{2,5}){0,1}(:443){0,1}", 0..3);
+    (
+        single(),
+        routes,
+        rules,
+        connect,
+        hosts,
+        placeholders,
+        no_proxy,
     )
+        .prop_map(
+            |(single, routes, rules, connect, hosts, placeholders, no_proxy)| {
+                let mut raw = RawConfig::default();
+                for (name, text) in single {
+                    raw.set_flag(name, [text]);
+                }
+                raw.set_flag(OptionKey::ConnectTo, connect);
+                raw.set_flag(OptionKey::AllowedHost, hosts);
+                raw.set_flag(OptionKey::Placeholder, placeholders);
+                raw.set_flag(OptionKey::NoUpstreamProxy, no_proxy);
+                for (index, (unix, upstream, mut fields)) in routes.into_iter().enumerate() {
+                    let port = format!("{}/p", 40_000 + index);
+                    let listen = unix.unwrap_or(port);
+                    fields.insert(0, ("listen".into(), listen));
+                    fields.insert(1, ("upstream".into(), format!("https://{upstream}")));
+                    raw.routes.push(entry(fields));
+                }
+                for (host, mut fields) in rules {
+                    fields.insert(0, ("host".into(), host));
+                    raw.rules.push(entry(fields));
+                }
+                raw
+            },
+        )
 }
 
 #[test]
