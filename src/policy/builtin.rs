@@ -43,6 +43,12 @@ const API_KEYS: &str = "it requires API keys";
 const CLIENT_CERTIFICATE: &str =
     "mTLS hosts need a client certificate, which the sidecar does not have";
 
+/// The end of the name of a regional endpoint, below the universe domain: `sts.us-central1.rep`.
+const REGIONAL: &str = ".rep";
+
+/// The ends of the names of mTLS hosts, below the universe domain.
+const MTLS: [&str; 2] = [".mtls", ".mtls.sandbox"];
+
 /// The host of Google's login pages.
 const ACCOUNTS: ExcludedHost<'static> = ExcludedHost {
     host: "accounts",
@@ -98,17 +104,22 @@ pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<Bui
     no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), path)
 }
 
-/// Returns every row of a host without a token.
+/// Returns every row of a host without a token: those of the universe, and those that are the same in every universe.
 pub(super) fn left_out(universe: &str) -> impl Iterator<Item = ExcludedHost<'_>> {
-    let rows = NO_TOKEN
-        .into_iter()
-        .chain([("*.mtls", CLIENT_CERTIFICATE), ("www", OAUTH)]);
-    let domain = domain(universe);
-    rows.filter_map(move |(host, why)| {
-        let domain = domain.clone()?;
-        Some(ExcludedHost { host, domain, why })
-    })
-    .chain([ACCOUNTS])
+    let own = domain(universe).filter(|domain| domain != DEFAULT_UNIVERSE);
+    let domains = own.into_iter().chain([Cow::Borrowed(DEFAULT_UNIVERSE)]);
+    domains
+        .flat_map(|domain| {
+            NO_TOKEN
+                .into_iter()
+                .chain([("*.mtls", CLIENT_CERTIFICATE), ("www", OAUTH)])
+                .map(move |(host, why)| ExcludedHost {
+                    host,
+                    domain: domain.clone(),
+                    why,
+                })
+        })
+        .chain([ACCOUNTS])
 }
 
 /// Returns whether only the row of the universe domain can match `destination`.
@@ -175,7 +186,7 @@ fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<
     let below = name.strip_suffix(&*domain)?.strip_suffix('.')?;
     let (first, rest) = below.split_once('.').unwrap_or((below, ""));
     // "sts.us-central1.rep" is a regional endpoint of the same service. "maps.storage" is a bucket named "maps".
-    let row = if rest.is_empty() || rest.ends_with(".rep") {
+    let row = if rest.is_empty() || rest.ends_with(REGIONAL) {
         NO_TOKEN
             .into_iter()
             .find(|(label, _)| *label == first)
@@ -184,10 +195,49 @@ fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<
                 plumbing.then_some(("www", OAUTH))
             })
     } else {
-        let mtls = below.ends_with(".mtls") || below.ends_with(".mtls.sandbox");
+        let mtls = MTLS.iter().any(|end| below.ends_with(end));
         mtls.then_some(("*.mtls", CLIENT_CERTIFICATE))
     };
     row.map(|(host, why)| BuiltinRule::NoToken(ExcludedHost { host, domain, why }))
+}
+
+// === impl ExcludedHost ===
+
+impl ExcludedHost<'_> {
+    /// In the names of [`Self::forms`], stands for any labels.
+    pub(super) const ANY: &'static str = "*";
+    /// In the names of [`Self::forms`], stands for any region.
+    pub(super) const REGION: &'static str = "REGION";
+
+    /// Returns the forms of the names that match this row, without the domain.
+    pub(super) fn forms(&self) -> Vec<String> {
+        match self.host {
+            "*.mtls" => MTLS.map(|end| format!("{}{end}", Self::ANY)).into(),
+            host if NO_TOKEN.iter().any(|(label, _)| *label == host) => {
+                vec![
+                    host.to_owned(),
+                    format!("{host}.{}{REGIONAL}", Self::REGION),
+                ]
+            }
+            host => vec![host.to_owned()],
+        }
+    }
+
+    /// Returns the region of the names that end in `suffix`, if these are names of regional endpoints.
+    pub(super) fn region<'s>(&self, suffix: &'s str) -> Option<&'s str> {
+        suffix
+            .strip_suffix(&*self.domain)?
+            .strip_suffix('.')?
+            .strip_suffix(REGIONAL)
+    }
+
+    /// Returns whether this row has every name that ends in `suffix`.
+    pub(super) fn has_all_below(&self, suffix: &str) -> bool {
+        let below = suffix.strip_suffix(&*self.domain);
+        let below = below.and_then(|below| below.strip_suffix('.'));
+        self.host == "*.mtls"
+            && below.is_some_and(|below| MTLS.iter().any(|end| format!(".{below}").ends_with(end)))
+    }
 }
 
 impl fmt::Display for ExcludedHost<'_> {

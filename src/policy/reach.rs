@@ -7,6 +7,7 @@
 use super::builtin::{self, FUNCTIONS, RUN_APP};
 use super::decision::{Credential, CredentialGrant};
 use super::evaluate::{Policy, Settings};
+use super::path;
 use super::pattern::Pattern;
 use super::rule::{Existing, Rule};
 use crate::destination::{Destination, Host, Origin, Scheme};
@@ -175,19 +176,20 @@ impl Policy {
         let mut given = Vec::new();
         for left_out in builtin::left_out(universe) {
             // A rule for exactly these hosts is intentional.
-            if left_out.is_named_by(suffix) {
+            if left_out.has_all_below(suffix) {
                 continue;
             }
-            let is_given = left_out
-                .destination(&rule.pattern)
-                .is_some_and(|destination| {
+            let is_given = |form: &String| {
+                let destination = left_out.destination(form, &rule.pattern);
+                destination.is_some_and(|destination| {
                     let decision = policy.decide(&destination, universe);
                     matches!(decision.grant, CredentialGrant::Token(_))
                         && decision.rule == rule.name
-                });
-            if is_given {
-                given.push(left_out.pattern());
-            }
+                })
+            };
+            // The first form stands for the others. A regional endpoint is named only if the rule has no other form.
+            let form = left_out.forms().into_iter().find(is_given);
+            given.extend(form.map(|form| left_out.pattern(&form, suffix)));
         }
         given
     }
@@ -196,15 +198,21 @@ impl Policy {
 // === impl ExcludedHost ===
 
 impl builtin::ExcludedHost<'_> {
-    /// Returns a URL that matches this row, and the pattern if the pattern matches the host.
-    fn destination(&self, pattern: &Pattern) -> Option<Destination> {
+    /// Returns a URL that matches this form of the row, and the pattern if the pattern matches such a host.
+    fn destination(&self, form: &str, pattern: &Pattern) -> Option<Destination> {
         let named = pattern.paths().and_then(|paths| paths.first());
-        let path = named.map_or("/", String::as_str);
-        let (host, path) = match self.host {
-            "*.mtls" => ("storage.mtls", path),
-            "www" => ("www", "/oauth2/v4/token"),
-            host => (host, path),
+        let path = match named.map(String::as_str) {
+            // Only these paths of the host are in the row.
+            named if self.host == "www" => named
+                .filter(|path| path::is_below(path, "/oauth2"))
+                .unwrap_or("/oauth2/v4/token"),
+            named => named.unwrap_or("/"),
         };
+        // Names that no other rule has.
+        let region = pattern.suffix().and_then(|suffix| self.region(suffix));
+        let host = form
+            .replace(Self::ANY, "any-host")
+            .replace(Self::REGION, region.unwrap_or("any-region1"));
         // Port 80 is upgraded to 443.
         let (scheme, port) = match pattern.port() {
             Some(80) => (Scheme::Http, 80),
@@ -221,21 +229,22 @@ impl builtin::ExcludedHost<'_> {
         })
     }
 
-    /// Returns the pattern of a rule for it.
-    fn pattern(&self) -> String {
-        self.to_string().trim_end_matches("/*").to_owned()
-    }
-
-    fn is_named_by(&self, suffix: &str) -> bool {
-        self.host
-            .strip_prefix("*.")
-            .and_then(|host| suffix.strip_prefix(host)?.strip_prefix('.'))
-            .is_some_and(|domain| domain == self.domain)
+    /// Returns the pattern of a rule for this form of the row, below `suffix`.
+    fn pattern(&self, form: &str, suffix: &str) -> String {
+        if form == self.host {
+            return self.to_string().trim_end_matches("/*").to_owned();
+        }
+        let region = self.region(suffix).unwrap_or(Self::REGION);
+        format!("{}.{}", form.replace(Self::REGION, region), self.domain)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
     use crate::policy::RuleOptions;
 
@@ -277,15 +286,56 @@ mod tests {
         let given =
             Policy::given_beyond_the_table(&rule, std::slice::from_ref(&rule), "googleapis.com");
         let rows: Vec<_> = builtin::left_out("googleapis.com")
-            .map(|row| row.pattern())
+            .map(|row| row.pattern(row.host, "com"))
             .collect();
         assert_eq!(given, rows);
         assert_eq!(rows.len(), 10);
         let defaults = Policy::new(Vec::new(), Settings::default());
-        for row in builtin::left_out("googleapis.com") {
-            let destination = row.destination(&rule.pattern).unwrap();
-            let decision = defaults.decide(&destination, "googleapis.com");
-            assert_eq!(&*decision.rule, format!("built-in {row}"), "{row}");
+        for universe in ["googleapis.com", "s3nsapis.fr"] {
+            for row in builtin::left_out(universe) {
+                for form in row.forms() {
+                    let destination = row.destination(&form, &rule.pattern).unwrap();
+                    let decision = defaults.decide(&destination, universe);
+                    assert_eq!(&*decision.rule, format!("built-in {row}"), "{destination}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Compares the warning with the table for any host and any rule that is wider than the host.
+        #[test]
+        fn no_wide_rule_gives_a_token_that_the_table_does_not_without_a_warning(
+            labels in vec(
+                select(vec!["sts", "oauth2", "maps", "www", "rep", "us-east1", "mtls", "sandbox", "accounts", "x"]),
+                1..5,
+            ),
+            domain in select(vec!["googleapis.com", "s3nsapis.fr", "google.com"]),
+            universe in select(vec!["googleapis.com", "s3nsapis.fr"]),
+            wider in 1_usize..6,
+            path in select(vec!["/", "/oauth2/x"]),
+        ) {
+            let host = format!("{}.{domain}", labels.join("."));
+            let suffix = host.split('.').skip(wider).collect::<Vec<_>>().join(".");
+            prop_assume!(!suffix.is_empty());
+            let rule = Rule {
+                pattern: Pattern::parse(&format!("*.{suffix}")).unwrap(),
+                options: RuleOptions {
+                    credential: Some(Credential::Access),
+                    ..RuleOptions::default()
+                },
+                name: "wide".into(),
+            };
+            let destination = Destination::parse(&format!("https://{host}{path}")).unwrap();
+            let defaults = Policy::new(Vec::new(), Settings::default());
+            let decision = defaults.decide(&destination, universe);
+            let row = builtin::left_out(universe)
+                .find(|row| *decision.rule == *format!("built-in {row}"));
+            if let Some(row) = row {
+                let given =
+                    Policy::given_beyond_the_table(&rule, std::slice::from_ref(&rule), universe);
+                prop_assert!(!given.is_empty() || row.has_all_below(&suffix), "*.{} and {}", suffix, destination);
+            }
         }
     }
 }

@@ -182,6 +182,68 @@ fn a_wide_rule_that_covers_hosts_without_a_token_gets_a_warning() {
 }
 
 #[test]
+fn a_wide_rule_for_regional_endpoints_or_another_universe_gets_a_warning() {
+    let warning = |rules: &[&str]| {
+        let flags: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", *rule]).collect();
+        // The default domain has the same hosts without a token in every universe.
+        let setup = Setup::new().variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.goog");
+        let said = setup.check(&flags).stderr;
+        if !rules.iter().any(|rule| rule.contains("example.goog")) {
+            assert_eq!(Setup::new().check(&flags).stderr, said, "{rules:?}");
+        }
+        said
+    };
+    for (rules, host) in [
+        (
+            &["*.us-east1.rep.googleapis.com=access"][..],
+            "sts.us-east1.rep.googleapis.com",
+        ),
+        (
+            &["*.us-east1.rep.googleapis.com=id"],
+            "oauth2.us-east1.rep.googleapis.com",
+        ),
+        (
+            &["*.rep.googleapis.com=access"],
+            "sts.REGION.rep.googleapis.com",
+        ),
+        (
+            &["*.us-east1.rep.example.goog=access"],
+            "sts.us-east1.rep.example.goog",
+        ),
+        (
+            &["*.rep.example.goog=access"],
+            "sts.REGION.rep.example.goog",
+        ),
+        (
+            &["*.sandbox.googleapis.com=access"],
+            "*.mtls.sandbox.googleapis.com",
+        ),
+        (
+            &["*.googleapis.com/oauth2/v3=access"],
+            "www.googleapis.com/oauth2",
+        ),
+        (&["*.googleapis.com=access"], "sts.googleapis.com"),
+        (
+            &["*.googleapis.com=access", "sts.googleapis.com=none"],
+            "sts.REGION.rep.googleapis.com",
+        ),
+    ] {
+        let said = warning(rules);
+        let named = |end: &str| said.contains(&format!(" {host}{end}"));
+        assert!(named(",") || named(";"), "{rules:?}: {said}");
+    }
+    for quiet in [
+        &["*.us-east1.rep.googleapis.com=none"][..],
+        &["*.sts.googleapis.com=access"],
+        &["sts.us-east1.rep.googleapis.com=access"],
+        &["*.mtls.sandbox.googleapis.com=access"],
+        &["*.storage.mtls.googleapis.com=access"],
+    ] {
+        assert_eq!(warning(quiet), "", "{quiet:?}");
+    }
+}
+
+#[test]
 fn a_warning_about_a_rule_of_the_file_has_its_place() {
     let setup = Setup::new().file("rules:\n  - host: '*.com'\n    credential: id\n");
     let checked = setup.check(&["--config", "c.yaml"]);
