@@ -13,11 +13,9 @@ use tokio::time::Instant;
 use self::generation::{Generation, Process};
 use self::sockets::{bind, tcp};
 use crate::admin::{Admin, AdminPort};
-use crate::config::{Access, Config, Listen};
-use crate::destination::Destination;
+use crate::config::{Access, Config};
 use crate::diagnostics::LogEntry;
 use crate::diagnostics::startup::{self, BoundListeners};
-use crate::explain;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
@@ -32,11 +30,13 @@ use crate::token::{Facts, Logins, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
 
 mod control;
+mod entry_points;
 mod generation;
 mod reload;
 mod sockets;
 
 pub use control::Control;
+pub(crate) use entry_points::configured_entry_points;
 
 /// A drain ends when nothing has been in flight for this long.
 const QUIET_FOR: Duration = Duration::from_secs(1);
@@ -305,38 +305,6 @@ pub(crate) fn provider(
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
     Ok(CredentialProvider::new(policy(config), tokens, instance))
-}
-
-/// Returns the configured entry points of calls, for explanations.
-pub(crate) fn entry_points(config: &Config) -> explain::EntryPoints {
-    let routes = config.routes.iter().map(|route| explain::RouteEntry {
-        name: route.name.clone(),
-        url: match &route.listen {
-            Listen::Tcp(address) => {
-                Destination::parse(&format!("http://{address}{}", route.prefix)).ok()
-            }
-            Listen::Unix(_) => None,
-        },
-        prefix: route.prefix.clone(),
-        upstream: route.upstream.clone(),
-        service: route.service.clone(),
-        options: route.options.clone(),
-    });
-    explain::EntryPoints {
-        proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
-        intercept: config.intercept.is_some(),
-        ca_dir: config
-            .intercept
-            .as_ref()
-            .and_then(|intercept| intercept.ca_dir.as_ref())
-            .map(|folder| folder.display().to_string()),
-        routes: routes.collect(),
-        egress: config
-            .upstream
-            .proxy
-            .as_ref()
-            .map(|proxy| proxy.egress.clone()),
-    }
 }
 
 /// Creates the CA, and writes the files by which an app trusts it.

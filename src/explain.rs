@@ -4,6 +4,7 @@ mod account;
 mod how;
 mod named;
 mod notes;
+mod own_listeners;
 mod requested_url;
 mod wrap;
 
@@ -20,6 +21,7 @@ use crate::policy::{
 
 pub(crate) use account::account_warning;
 pub(crate) use how::{EntryPoints, RouteEntry};
+pub(crate) use own_listeners::OwnListeners;
 pub(crate) use requested_url::RequestedUrl;
 
 /// The explanation. Its JSON has exactly these keys, in this order.
@@ -65,11 +67,24 @@ struct Case<'a> {
     decision: Decision,
     /// The reason that this URL gets no token although its destination gets one.
     skipped: Option<SkipReason>,
+    /// Whether the call leads to a listener of the sidecar itself.
+    leads_here: bool,
+    /// How a call to the URL itself differs from the explained one, if it is the URL of a listener.
+    at_listener: Option<AtListener>,
     /// Whether the query has a placeholder.
     has_placeholder: bool,
     /// The route of the call.
     route: Option<&'a RouteEntry>,
     universe: &'a str,
+}
+
+/// The URL of a route's listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtListener {
+    /// No route of the listener has the path.
+    NoRoute,
+    /// A route has the path. The forward proxy refuses the URL.
+    Route,
 }
 
 /// The reason that a URL cannot be explained.
@@ -99,6 +114,11 @@ pub(crate) fn explain(
         note: assumed,
     } = RequestedUrl::parse(url, policy, entry_points)?;
     let found = entry_points.find(&asked);
+    let is_route = entry_points.is_entry(&asked) && entry_points.own.has(&asked.origin);
+    let at_listener = is_route.then_some(match found {
+        Some(_) => AtListener::Route,
+        None => AtListener::NoRoute,
+    });
     let (mut destination, route) = match found {
         Some((route, upstream)) => (upstream, Some(route)),
         None => (asked, None),
@@ -117,14 +137,18 @@ pub(crate) fn explain(
         Some(route) => policy.decide_route(&route.name, &route.options, &destination, universe),
         None => policy.decide(&destination, universe),
     };
+    let leads_here = leads_here(&destination, &decision, entry_points);
     let target = policy.placeholders().remove_from_query(&destination.target);
     let (header, skipped) = match select_header(&decision, &HeaderMap::new(), target.query()) {
+        Some(Placement::Inject(_)) if leads_here => (None, None),
         Some(Placement::Inject(header)) => (Some(canonical(&header)), None),
         Some(Placement::Skip(reason)) => (None, Some(reason)),
         None => (None, None),
     };
     let case = Case {
         named,
+        leads_here,
+        at_listener,
         has_placeholder: target != destination.target,
         destination,
         decision,
@@ -133,7 +157,7 @@ pub(crate) fn explain(
         universe,
     };
     let (audience, scopes) = match &case.decision.grant {
-        CredentialGrant::Token(key) if skipped.is_none() => match &key.kind {
+        CredentialGrant::Token(key) if skipped.is_none() && !leads_here => match &key.kind {
             TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
                 (Some(audience.to_string()), Vec::new())
             }
@@ -161,13 +185,40 @@ pub(crate) fn explain(
             .collect(),
         through_metadata_account: match &case.decision.grant {
             CredentialGrant::Token(key)
-                if skipped.is_none() && !policy.credential_name().is_file() =>
+                if skipped.is_none() && !leads_here && !policy.credential_name().is_file() =>
             {
                 Through::of(&key.principal)
             }
             _ => None,
         },
     })
+}
+
+/// Returns whether the call is refused because it leads to a listener of the sidecar itself.
+pub(crate) fn leads_here(
+    destination: &Destination,
+    decision: &Decision,
+    entry_points: &EntryPoints,
+) -> bool {
+    // A rule's refusal comes first.
+    !matches!(decision.grant, CredentialGrant::Deny(_))
+        && entry_points.own.has(&sent_to(destination, decision))
+}
+
+/// Returns the origin of the connection.
+fn sent_to(destination: &Destination, decision: &Decision) -> Origin {
+    let origin = &destination.origin;
+    // The upgrade applies to the whole destination, even if this URL gets no token.
+    if matches!(decision.grant, CredentialGrant::Token(_)) && !in_cleartext(destination, decision) {
+        origin.upgraded()
+    } else {
+        origin.clone()
+    }
+}
+
+/// Returns whether the user allowed cleartext and the URL uses it.
+fn in_cleartext(destination: &Destination, decision: &Decision) -> bool {
+    decision.plaintext && destination.origin.scheme == Scheme::Http
 }
 
 // === impl Through ===
@@ -191,23 +242,17 @@ impl Case<'_> {
     fn credential(&self) -> Credential {
         match self.skipped {
             Some(_) => Credential::None,
+            None if self.leads_here => Credential::None,
             None => self.decision.credential(),
         }
     }
 
-    /// Returns whether the user allowed cleartext and the URL uses it.
     fn in_cleartext(&self) -> bool {
-        self.decision.plaintext && self.destination.origin.scheme == Scheme::Http
+        in_cleartext(&self.destination, &self.decision)
     }
 
     fn sent_to(&self) -> Origin {
-        let origin = &self.destination.origin;
-        // The upgrade applies to the whole destination, even if this URL gets no token.
-        if matches!(self.decision.grant, CredentialGrant::Token(_)) && !self.in_cleartext() {
-            origin.upgraded()
-        } else {
-            origin.clone()
-        }
+        sent_to(&self.destination, &self.decision)
     }
 }
 

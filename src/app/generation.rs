@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::entry_points;
+use super::entry_points::entry_points;
 use super::sockets::BoundAddrs;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
@@ -107,7 +107,7 @@ impl Generation {
                 metrics: process.metrics.clone(),
                 routes: routes.as_slice().into(),
                 allowed_hosts: config.allowed_hosts.as_slice().into(),
-                entry_points: Arc::new(entry_points(&config)),
+                entry_points: Arc::new(entry_points(&config, process.bound.addresses())),
                 quitquitquit: config.quitquitquit,
                 config,
             },

@@ -43,7 +43,7 @@ pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
         universe,
         // The project and region are not requested from the metadata server.
         &policy::ServiceLocation::default(),
-        &app::entry_points(&config),
+        &app::configured_entry_points(&config),
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if explanation.needs_account()

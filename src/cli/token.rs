@@ -12,7 +12,7 @@ use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
 use crate::destination::Destination;
-use crate::explain::{RequestedUrl, account_warning};
+use crate::explain::{self, OwnListeners, RequestedUrl, account_warning};
 use crate::policy::{CredentialGrant, Placement, Principal, select_header};
 use crate::proxy::CredentialProvider;
 
@@ -33,7 +33,7 @@ pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
     let asked = RequestedUrl::parse(
         &args.url,
         &app::policy(&config),
-        &app::entry_points(&config),
+        &app::configured_entry_points(&config),
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if let Some(note) = asked.note {
@@ -49,7 +49,7 @@ pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
 async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     let provider = app::provider(config, Default::default(), &Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
-    let entry_points = app::entry_points(config);
+    let entry_points = app::configured_entry_points(config);
     let failed = |error: crate::error::Error| Exit::failed(error.to_string());
     let (destination, resolved) = match entry_points.find(&asked) {
         Some((route, mut upstream)) => {
@@ -73,6 +73,12 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
             destination.origin
         )))
     };
+    if explain::leads_here(&destination, decision, &entry_points) {
+        return none(&format!(
+            "it is {}, and a call to it is refused with 508",
+            OwnListeners::DESCRIPTION
+        ));
+    }
     let placeholders = provider.policy().placeholders();
     let target = placeholders.remove_from_query(&destination.target);
     if let Some(Placement::Skip(reason)) =

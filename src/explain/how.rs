@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Case, named};
+use super::{Case, OwnListeners, named};
 use crate::destination::{Destination, Host, Origin, Scheme, longest_prefix, upstream_target};
 use crate::policy::{Credential, EgressProxy, RuleOptions, ServiceName, is_below};
 
@@ -18,6 +18,8 @@ pub(crate) struct EntryPoints {
     pub(crate) ca_dir: Option<String>,
     /// The routes.
     pub(crate) routes: Vec<RouteEntry>,
+    /// The listeners of the sidecar, calls to which are refused.
+    pub(crate) own: OwnListeners,
     /// `--upstream-proxy`.
     pub(crate) egress: Option<EgressProxy>,
 }
@@ -107,7 +109,13 @@ impl EntryPoints {
     }
 }
 
+/// Advises an app that calls a listener of the sidecar through the forward proxy.
+pub(super) const WITHOUT_PROXY: &str = "set NO_PROXY=localhost,127.0.0.1 beside HTTP_PROXY";
+
 pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
+    if case.leads_here {
+        return refused_as_own(case);
+    }
     match case.credential() {
         Credential::Deny => return "The sidecar refuses this call with 403.".to_owned(),
         Credential::None => {
@@ -149,6 +157,22 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
         with_query(format!("http://localhost:{port}{}", asked.path()), asked)
     );
     text
+}
+
+fn refused_as_own(case: &Case<'_>) -> String {
+    let origin = case.sent_to();
+    let own = OwnListeners::DESCRIPTION;
+    match case.route {
+        Some(route) => format!(
+            "The sidecar refuses this call with 508: the upstream {origin} of the route {} is {own}. Set the real \
+             upstream in the route.",
+            route.name
+        ),
+        None => format!(
+            "The sidecar refuses this call with 508: {origin} is {own}. To call it without the sidecar's forward proxy, \
+             {WITHOUT_PROXY}."
+        ),
+    }
 }
 
 /// Explains what an app needs that calls only `https://` URLs.

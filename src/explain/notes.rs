@@ -1,6 +1,7 @@
 //! Notes that accompany a decision.
 
-use super::{Case, EntryPoints, account_warning, named};
+use super::how::WITHOUT_PROXY;
+use super::{AtListener, Case, EntryPoints, OwnListeners, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
     BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing,
@@ -61,6 +62,10 @@ fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static 
 
 pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints) -> Vec<String> {
     let mut notes = Vec::new();
+    at_listener(&mut notes, case, entry_points);
+    if case.leads_here {
+        return notes;
+    }
     match &case.decision.grant {
         CredentialGrant::Token(key) => match case.skipped {
             Some(reason) => {
@@ -101,6 +106,21 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints
             .and_then(|proxy| egress(case, proxy)),
     );
     notes
+}
+
+/// Explains how a call to the URL of a listener depends on whether the app uses the forward proxy.
+fn at_listener(notes: &mut Vec<String>, case: &Case<'_>, entry_points: &EntryPoints) {
+    match case.at_listener {
+        Some(AtListener::NoRoute) => notes.push(format!(
+            "called without the forward proxy it gets 404: no route has the path {:?}",
+            case.destination.path()
+        )),
+        Some(AtListener::Route) if entry_points.proxy.is_some() => notes.push(format!(
+            "the forward proxy refuses this URL with 508, because it is {}: {WITHOUT_PROXY}",
+            OwnListeners::DESCRIPTION
+        )),
+        Some(AtListener::Route) | None => {}
+    }
 }
 
 /// Explains how the call leaves the sidecar.

@@ -84,6 +84,7 @@ fn entry_points() -> EntryPoints {
         intercept: false,
         ca_dir: None,
         egress: None,
+        own: own(),
         routes: vec![
             route(
                 "8081",
@@ -105,6 +106,13 @@ fn entry_points() -> EntryPoints {
             ),
         ],
     }
+}
+
+/// The proxy, the routes and the admin port.
+fn own() -> OwnListeners {
+    OwnListeners::new(|origin| {
+        origin.host.is_loopback() && [3128, 8081, 9090].contains(&origin.port)
+    })
 }
 
 fn said(url: &str) -> Explanation {
@@ -363,6 +371,84 @@ fn a_route_on_exactly_the_address_of_the_url_is_the_one_that_is_explained() {
             .unwrap();
         assert_eq!(destination.origin.to_string(), upstream, "{url}");
     }
+}
+
+#[test]
+fn a_call_to_a_listener_of_the_sidecar_is_said_to_be_refused() {
+    let rule = Rule {
+        pattern: Pattern::parse("localhost").unwrap(),
+        options: options(&[("credential", "id"), ("plaintext", "allow")]),
+        name: "--rule localhost=id".into(),
+    };
+    let deny = Rule {
+        pattern: Pattern::parse("127.0.0.1").unwrap(),
+        options: options(&[("credential", "deny")]),
+        name: "--rule 127.0.0.1=deny".into(),
+    };
+    let policy = Policy::new(vec![rule, deny], Settings::default());
+    let routes = vec![
+        route(
+            "8081/v1",
+            Some("http://127.0.0.1:8081/v1"),
+            "https://a.run.app",
+            &[],
+        ),
+        route(
+            "8082",
+            Some("http://127.0.0.1:8082"),
+            "http://localhost:9090",
+            &[],
+        ),
+    ];
+    let entry_points = EntryPoints {
+        routes,
+        ..entry_points()
+    };
+    let said = |url: &str| {
+        let home = ServiceLocation::default();
+        explain(url, &policy, "googleapis.com", &home, &entry_points).unwrap()
+    };
+    let refused = "The sidecar refuses this call with 508: ";
+    for url in [
+        "http://[::1]:3128/",
+        "http://localhost:3128/",
+        "https://localhost:9090/status",
+        "localhost:9090",
+        "http://localhost:8081/v2",
+        "http://localhost:8082/x",
+    ] {
+        let said = said(url);
+        assert!(said.how.starts_with(refused), "{url}: {}", said.how);
+        assert_eq!(said.credential, Credential::None, "{url}");
+        assert_eq!((said.header, said.audience), (None, None), "{url}");
+        let notes = said.notes.join("\n");
+        assert_eq!(
+            notes.contains("gets 404: no route has the path \"/v2\""),
+            url.contains("8081"),
+            "{url}: {notes}"
+        );
+    }
+    assert!(
+        said("http://localhost:8082/x")
+            .how
+            .contains("of the route 8082")
+    );
+    assert!(said("http://127.0.0.1:3128/").how.contains("403"));
+    assert_eq!(said("http://localhost:3129/").credential, Credential::Id);
+    let route = said("http://localhost:8081/v1/x");
+    assert!(
+        route.how.starts_with("Call http://127.0.0.1:8081/v1/x:"),
+        "{}",
+        route.how
+    );
+    assert!(
+        route
+            .notes
+            .join("\n")
+            .contains("the forward proxy refuses this URL with 508"),
+        "{:?}",
+        route.notes
+    );
 }
 
 #[test]

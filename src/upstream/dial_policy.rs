@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::destination::{Host, equivalents};
+use super::connect_to::redirect;
+use crate::config::ConnectTo;
+use crate::destination::{Host, Origin, equivalents};
 use crate::error::ErrorKind;
 
 /// The metadata server on IPv6-only machines.
@@ -73,6 +75,13 @@ impl DialPolicy {
             }
             Host::Name(_) => None,
         }
+    }
+
+    /// Returns whether a call to this origin is refused because it leads to a listener of the sidecar itself, as far as
+    /// the texts show: only names of loopback are resolved.
+    pub(crate) fn leads_here(&self, connect_to: &[ConnectTo], origin: &Origin) -> bool {
+        let (host, port) = redirect(connect_to, origin);
+        self.unresolved(&host, port, &[]) == Some(Refusal::Loop)
     }
 
     /// Checks both ends of a connection. A listener on an unspecified address accepts on every address of this machine,

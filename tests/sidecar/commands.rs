@@ -241,6 +241,62 @@ fn unknown_flags_and_commands_are_reported_on_one_line() {
     }
 }
 
+#[test]
+fn explain_and_token_say_that_a_call_to_the_sidecar_itself_is_refused() {
+    let env = [("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "googleapis.com")];
+    let flags = [
+        "--proxy=3128",
+        "--admin=0.0.0.0:9090",
+        "--allow-non-loopback",
+        "--route=127.0.0.1:8081/v1=https://svc.a.run.app",
+        "--route=8082=http://127.0.0.1:3128",
+        "--rule=localhost=access,plaintext=allow",
+        "--connect-to=dev.example:80:127.0.0.1:3128",
+        "--connect-to=localhost:9099:127.0.0.1:9100",
+    ];
+    for url in [
+        "http://127.0.0.1:3128/",
+        "http://localhost:3128/",
+        "http://[::1]:3128/",
+        "http://[::ffff:127.0.0.1]:3128/",
+        "http://0.0.0.0:3128/",
+        "http://127.1:9090/",
+        "https://127.0.0.9:9090/",
+        "http://localhost:8081/v2",
+        "http://localhost:8082/",
+        "http://dev.example/",
+    ] {
+        let explained = sidentity(&[&["explain"], &flags[..], &[url]].concat(), &env);
+        assert!(
+            out(&explained).contains("refuses this call with 508"),
+            "{url}: {}",
+            out(&explained)
+        );
+        assert!(
+            out(&explained).contains("credential   none"),
+            "{url}: {}",
+            out(&explained)
+        );
+        let token = sidentity(&[&["token"], &flags[..], &[url]].concat(), &env);
+        assert_eq!(token.status.code(), Some(1), "{url}");
+        let why = "it is a listener of the sidecar itself, and a call to it is refused with 508";
+        assert!(err(&token).contains(why), "{url}: {}", err(&token));
+    }
+    for url in [
+        "http://127.0.0.1:3129/",
+        "http://127.0.0.2:3128/",
+        "http://localhost:9099/",
+        "http://localhost:8081/v1",
+    ] {
+        let explained = sidentity(&[&["explain"], &flags[..], &[url]].concat(), &env);
+        assert!(
+            !out(&explained).contains("this call with 508"),
+            "{url}: {}",
+            out(&explained)
+        );
+    }
+}
+
 #[tokio::test]
 async fn explain_and_token_use_the_route_whose_prefix_is_exactly_the_url() {
     let metadata = Metadata::start().await;

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::app::{json, proxied, raw, text};
+use super::support::app::{get, json, proxied, raw, text};
 use super::support::metadata::{Answer, Kind};
 use super::support::service::{Service, reply};
 use super::{started, started_with};
@@ -318,6 +318,42 @@ async fn a_call_to_the_sidecar_itself_is_refused() {
 }
 
 #[tokio::test]
+async fn the_page_says_that_a_call_to_the_sidecar_itself_is_refused() {
+    let (_metadata, _service, sidecar) =
+        started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
+    let explained = async |url: &str| {
+        let url = url.replace('[', "%5B").replace(']', "%5D");
+        text(&get(sidecar.admin(), &format!("/explain?url={url}")).await).to_owned()
+    };
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "0.0.0.0",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+    ] {
+        for address in [sidecar.proxy(), sidecar.admin()] {
+            let url = format!("http://{host}:{}/", address.port());
+            let response = proxied(sidecar.proxy(), &url, &[]).await;
+            assert_eq!(response.status(), 508, "{url}");
+            let explained = explained(&url).await;
+            assert!(
+                explained.contains("refuses this call with 508"),
+                "{url}: {explained}"
+            );
+        }
+    }
+    let port = sidecar.address("127.0.0.1:0").port();
+    let explained = explained(&format!("http://localhost:{port}/x")).await;
+    assert!(explained.contains("https://svc.a.run.app"), "{explained}");
+    assert!(
+        explained.contains("proxy refuses this URL with 508"),
+        "{explained}"
+    );
+}
+
+#[tokio::test]
 async fn the_proxy_requires_its_credentials() {
     let (metadata, service, sidecar) = started(&["--proxy-auth", "app:s3cret"]).await;
     let url = "http://storage.googleapis.com/";
@@ -389,7 +425,7 @@ async fn the_first_http_1_0_client_is_served() {
 #[tokio::test]
 async fn an_origin_form_request_gets_an_error_that_explains_the_port() {
     let (_metadata, _service, sidecar) = started(&[]).await;
-    let response = super::support::app::get(sidecar.proxy(), "/").await;
+    let response = get(sidecar.proxy(), "/").await;
     assert_eq!(response.status(), 400);
     assert!(
         json(&response)["detail"]
