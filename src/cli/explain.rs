@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::flags::Flags;
 use super::load::load;
-use super::runtime::runtime;
+use super::runtime::{block_on, runtime};
 use crate::app;
 use crate::config::{Config, Env};
 use crate::explain;
@@ -74,5 +74,5 @@ fn account(config: &Config) -> Result<Option<Account>, Exit> {
         let (email, project) = tokio::time::timeout(IDENTITY_TIMEOUT, both).await.ok()?;
         Some((email.ok()?, project.ok()))
     };
-    Ok(runtime(1)?.block_on(asked))
+    Ok(block_on(&runtime(1)?, asked))
 }

@@ -1,5 +1,7 @@
 //! The tokio runtime of a command.
 
+use std::pin::Pin;
+
 use tokio::runtime::{Builder, Runtime};
 
 use super::exit::Exit;
@@ -21,4 +23,10 @@ pub(super) fn runtime(workers: usize) -> Result<Runtime, Exit> {
         .enable_all()
         .build()
         .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))
+}
+
+/// Runs a future to its end. Boxed, because tokio would contain its code once for each kind of runtime.
+pub(super) fn block_on<T>(runtime: &Runtime, future: impl Future<Output = T>) -> T {
+    let future: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(future);
+    runtime.block_on(future)
 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::exit::{Exit, complain};
 use super::flags::Flags;
 use super::load::load;
-use super::runtime::runtime;
+use super::runtime::{block_on, runtime};
 use crate::app;
 use crate::config::{Config, Env};
 use crate::destination::Destination;
@@ -40,7 +40,7 @@ pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
         complain("note", &note);
     }
     let runtime = runtime(1)?;
-    let printed = runtime.block_on(print(&config, asked.destination));
+    let printed = block_on(&runtime, print(&config, asked.destination));
     // A resolver or file system that hangs must not delay the exit.
     runtime.shutdown_background();
     printed
