@@ -12,7 +12,8 @@
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
 //! `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`,
-//! `error`, `destination`, `memory`, `frames`, `fields`, `children`, `chunks`, `lock`, `suggestion`.
+//! `error`, `destination`, `memory`, `frames`, `fields`, `children`, `chunks`, `lru`, `lock`,
+//! `suggestion`.
 //! `tests/layering.rs` checks this, and that files of different folders do not import each other in a cycle.
 
 #[doc(hidden)]
@@ -40,6 +41,7 @@ mod frames;
 #[doc(hidden)]
 pub mod intercept;
 mod lock;
+mod lru;
 #[doc(hidden)]
 pub mod memory;
 #[doc(hidden)]

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use moka::sync::Cache;
 
 use super::identity::ISSUER;
 use super::identity::Identity;
 use super::signer::{AccessTokenInfo, TokenSigner};
 use super::tree::SCOPES;
 use super::verifier::IdTokenClaims;
+use crate::lru::LruMap;
 
 /// A token with less time left is replaced. The serverless platforms' metadata server uses the same margin.
 const MARGIN: u64 = 240;
 
 /// The capacity of the cache in bytes of scopes, audiences and tokens.
-const CAPACITY: u64 = 16 << 20;
+const CAPACITY: usize = 16 << 20;
 
 /// Issues all tokens of one emulator.
 pub(super) struct Mint {
@@ -25,7 +25,7 @@ pub(super) struct Mint {
     subject: String,
     signer: Arc<TokenSigner>,
     /// The key has no account, because there is only one account, under two names.
-    issued: Cache<RequestedToken, Option<MintedToken>>,
+    issued: LruMap<RequestedToken, MintedToken>,
 }
 
 /// A requested token. Equal requests share a token.
@@ -52,13 +52,9 @@ impl Mint {
             subject: account_number(identity.email.as_str()),
             identity,
             signer,
-            issued: Cache::builder()
-                .weigher(|wanted: &RequestedToken, issued: &Option<MintedToken>| {
-                    let token = issued.as_ref().map_or(0, |issued| issued.token.len());
-                    u32::try_from(wanted.size() + token).unwrap_or(u32::MAX)
-                })
-                .max_capacity(CAPACITY)
-                .build(),
+            issued: LruMap::weighing(CAPACITY, |wanted, issued| {
+                wanted.size() + issued.token.len()
+            }),
         }
     }
 
@@ -69,17 +65,12 @@ impl Mint {
     /// Returns the requested token, or `None` if the system has no randomness left.
     pub(super) fn issue(&self, wanted: &RequestedToken, now: SystemTime) -> Option<MintedToken> {
         let now = unix(now);
-        self.issued
-            .entry_by_ref(wanted)
-            .or_insert_with_if(
-                || self.make(wanted, now),
-                |issued| {
-                    issued
-                        .as_ref()
-                        .is_none_or(|issued| issued.left(now) < MARGIN)
-                },
-            )
-            .into_value()
+        let issued = self.issued.get_or_try_make(
+            wanted,
+            |issued| issued.left(now) >= MARGIN,
+            || self.make(wanted, now).ok_or(()),
+        );
+        issued.ok()
     }
 
     fn make(&self, wanted: &RequestedToken, now: u64) -> Option<MintedToken> {

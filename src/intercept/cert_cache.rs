@@ -5,9 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::ops::compute::Op;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
@@ -15,10 +12,11 @@ use rustls::server::ProducesTickets;
 use rustls::sign::SingleCertAndKey;
 
 use super::ca::{CertificateAuthority, LEAF_LIFE, NoAuthority};
+use crate::lru::LruMap;
 use crate::token::{Deadline, Now};
 
 /// The number of cached hosts. Names come from the app, so the cache is bounded.
-const CAPACITY: u64 = 1_024;
+const CAPACITY: usize = 1_024;
 
 /// A certificate with less time left is renewed.
 const RENEWED: Duration = Duration::from_secs(4 * 60 * 60);
@@ -29,7 +27,7 @@ pub(super) struct CertCache {
     provider: Arc<CryptoProvider>,
     /// Shared by all hosts: sessions outlive the renewal of a certificate.
     ticketer: Arc<dyn ProducesTickets>,
-    made: Cache<Arc<str>, Leaf>,
+    made: LruMap<Arc<str>, Leaf>,
 }
 
 #[derive(Clone)]
@@ -45,15 +43,15 @@ impl CertCache {
         Self::with_capacity(CAPACITY, authority)
     }
 
-    fn with_capacity(capacity: u64, authority: CertificateAuthority) -> Result<Self, NoAuthority> {
+    fn with_capacity(
+        capacity: usize,
+        authority: CertificateAuthority,
+    ) -> Result<Self, NoAuthority> {
         Ok(Self {
             authority,
             provider: Arc::new(aws_lc_rs::default_provider()),
             ticketer: Ticketer::new().map_err(|error| NoAuthority(error.to_string()))?,
-            made: Cache::builder()
-                .max_capacity(capacity)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+            made: LruMap::new(capacity),
         })
     }
 
@@ -67,22 +65,10 @@ impl CertCache {
         host: &Arc<str>,
         now: Now,
     ) -> Result<Arc<ServerConfig>, NoAuthority> {
-        if let Some(leaf) = self.made.get(host).filter(|leaf| leaf.is_fresh(now)) {
-            return Ok(leaf.config);
-        }
-        // Concurrent callers for the same host issue one certificate.
-        let entry = self
-            .made
-            .entry_by_ref(host)
-            .and_try_compute_with(|entry| match entry {
-                Some(entry) if entry.value().is_fresh(now) => Ok(Op::Nop),
-                _ => self.make(host, now).map(Op::Put),
-            })?;
-        let leaf = entry.into_entry().map(moka::Entry::into_value);
-        match leaf {
-            Some(leaf) => Ok(leaf.config),
-            None => Ok(self.make(host, now)?.config),
-        }
+        let leaf =
+            self.made
+                .get_or_try_make(host, |leaf| leaf.is_fresh(now), || self.make(host, now))?;
+        Ok(leaf.config)
     }
 
     fn make(&self, host: &str, now: Now) -> Result<Leaf, NoAuthority> {
@@ -105,7 +91,7 @@ impl fmt::Debug for CertCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CertCache")
             .field("authority", &self.authority)
-            .field("made", &self.made.entry_count())
+            .field("made", &self.made.len())
             .finish_non_exhaustive()
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::clock::Now;
 use super::slot::{FetchWaiter, Slot, SlotRegistry, SlotStatus};
 use super::source::TokenSources;
+use crate::lru::LruMap;
 use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 
@@ -23,11 +22,11 @@ pub struct TokenCache(Arc<CacheInner>);
 #[derive(Debug)]
 pub(super) struct CacheInner {
     /// Keys that requests name.
-    slots: Cache<TokenKey, Arc<Slot>>,
+    slots: LruMap<TokenKey, Arc<Slot>>,
     /// Keys that routes and the configuration name. Keys of requests must not evict them.
-    configured: Cache<TokenKey, Arc<Slot>>,
+    configured: LruMap<TokenKey, Arc<Slot>>,
     /// Access tokens. Their scopes and accounts come only from the configuration.
-    access: Cache<TokenKey, Arc<Slot>>,
+    access: LruMap<TokenKey, Arc<Slot>>,
     shared: Arc<SlotRegistry>,
 }
 
@@ -45,17 +44,11 @@ impl TokenCache {
     }
 
     fn with_capacity(capacity: usize, sources: TokenSources, metrics: Arc<Metrics>) -> Self {
-        let part = || {
-            Cache::builder()
-                .max_capacity(capacity as u64)
-                .eviction_policy(EvictionPolicy::lru())
-                .build()
-        };
         let shared = Arc::new(SlotRegistry::new(sources, metrics, 2 * CAPACITY));
         let inner = Arc::new(CacheInner {
-            slots: part(),
-            configured: part(),
-            access: part(),
+            slots: LruMap::new(capacity),
+            configured: LruMap::new(capacity),
+            access: LruMap::new(capacity),
             shared: Arc::clone(&shared),
         });
         shared.sources.context().set_cache(&inner);
@@ -73,7 +66,7 @@ impl TokenCache {
             TokenKind::Access { .. } => &self.0.access,
             TokenKind::Id { .. } | TokenKind::Jwt { .. } => &self.0.slots,
         };
-        part.get_with_by_ref(key, || SlotRegistry::slot(&self.0.shared, key))
+        part.get_or_make(key, || SlotRegistry::slot(&self.0.shared, key))
     }
 
     /// Returns the slot of a key that a route or the configuration names. Keys that requests name neither evict it nor
@@ -85,7 +78,7 @@ impl TokenCache {
         let slot = self
             .0
             .configured
-            .get_with_by_ref(key, || SlotRegistry::slot(&self.0.shared, key));
+            .get_or_make(key, || SlotRegistry::slot(&self.0.shared, key));
         slot.raise_priority();
         slot
     }
