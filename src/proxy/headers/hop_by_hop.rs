@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 use crate::fields;
@@ -82,21 +83,29 @@ impl Named {
 
 /// Removes fields and keeps the order of the others, unlike [`HeaderMap::remove`].
 pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
-    if !headers.keys().any(&dead) {
+    let Some(first) = headers.keys().position(&dead) else {
         return;
-    }
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
-    let mut last = None;
-    for (name, value) in headers.drain() {
-        // The second and later values of a field have no name.
-        if name.is_some() {
-            last = name.filter(|name| !dead(name));
+    };
+    // The removal of the last field leaves the order as it is: takes out all fields from the end to the first dead one.
+    let mut tail: Vec<_> = headers
+        .keys()
+        .skip(first)
+        .map(|name| (name.clone(), None, Vec::new()))
+        .collect();
+    for (name, value, more) in tail.iter_mut().rev() {
+        if let Entry::Occupied(field) = headers.entry(&*name) {
+            let (_, mut values) = field.remove_entry_mult();
+            *value = values.next();
+            more.extend(values);
         }
-        if let Some(name) = &last {
-            kept.append(name.clone(), value);
+    }
+    for (name, value, more) in tail {
+        if !dead(&name) {
+            for value in value.into_iter().chain(more) {
+                headers.append(name.clone(), value);
+            }
         }
     }
-    *headers = kept;
 }
 
 /// Returns whether the body has no transfer coding but chunked. Another one would stay on it without being named.
@@ -245,6 +254,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_order_of_the_other_fields_and_of_their_values_stays(lines in prop::collection::vec("[a-d]", 0..12), dead in "[a-d]{0,3}") {
+            let sent: Vec<(HeaderName, HeaderValue)> = lines
+                .iter()
+                .enumerate()
+                .map(|(number, name)| (name.parse().unwrap(), HeaderValue::from(number)))
+                .collect();
+            let is_dead = |name: &HeaderName| dead.contains(name.as_str());
+            let kept = sent.iter().filter(|(name, _)| !is_dead(name)).cloned();
+            let kept: HeaderMap = kept.collect();
+            let mut headers: HeaderMap = sent.into_iter().collect();
+            remove(&mut headers, is_dead);
+            prop_assert!(headers.iter().eq(kept.iter()));
+        }
+
         #[test]
         fn every_field_that_connection_names_is_removed(names in prop::collection::vec("x-[a-z]{1,8}", 1..8), split in 0usize..8) {
             let mut sent = HeaderMap::new();
