@@ -194,6 +194,11 @@ fn read_records(
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
+    // hyper reads several times for each response. Below TLS, it costs less to find out that nothing has arrived.
+    let (socket, session) = stream.as_mut().get_mut().get_mut();
+    if session.wants_read() && socket.is_silent(cx) {
+        return Poll::Pending;
+    }
     let mut room = buf.remaining().min(TLS_READ - 1);
     let mut read = 0;
     while room > 0 {

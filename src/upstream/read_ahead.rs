@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// The length of a larger read: four TLS records (RFC 8446, 5.1).
 const AHEAD: usize = 64 * 1024;
@@ -58,6 +59,13 @@ impl<S> ReadAhead<S> {
         if self.at == self.end && !self.more {
             self.ahead = Box::default();
         }
+    }
+}
+
+impl ReadAhead<TcpStream> {
+    /// Returns whether nothing can be read. The task is then woken once something can.
+    pub(super) fn is_silent(&self, cx: &mut Context<'_>) -> bool {
+        self.ahead.is_empty() && self.stream.poll_read_ready(cx).is_pending()
     }
 }
 
@@ -196,7 +204,7 @@ mod tests {
     async fn writes_are_passed_through() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         let mut stream = ReadAhead::new(stream);
         assert!(stream.is_write_vectored());
         let slices = [IoSlice::new(b"one "), IoSlice::new(b"two")];
