@@ -39,12 +39,19 @@ pub(super) type CancelHandle = oneshot::Sender<Infallible>;
 /// connection and resets an HTTP/2 stream.
 #[derive(Debug)]
 pub(super) struct CancellableBody<B> {
-    body: BodySource<B>,
-    cancel: Option<oneshot::Receiver<Infallible>>,
-    /// `None` for an empty body.
-    tracked: Option<(Unsent, Memory)>,
+    /// `None` for an empty body. Boxed, because hyper's channel to each connection has room for 32 requests or more.
+    content: Option<Box<Content<B>>>,
     /// HTTP/1.1: dropped with the body.
     sending: Option<SendGuard>,
+}
+
+/// A body that is not empty.
+#[derive(Debug)]
+struct Content<B> {
+    body: BodySource<B>,
+    cancel: oneshot::Receiver<Infallible>,
+    unsent: Unsent,
+    memory: Memory,
     /// A copy, in case the request must be sent again.
     copying: Option<Box<Copying<B>>>,
 }
@@ -85,32 +92,32 @@ impl Broken {
 impl<B: SendableBody> CancellableBody<B> {
     /// Wraps a body. An empty body needs no handle.
     pub(super) fn new(body: Payload<B>, memory: &Memory) -> (Self, Option<CancelHandle>) {
-        let (held, cancel, tracked) = if body.is_end_stream() {
-            (None, None, None)
-        } else {
-            let (held, cancel) = oneshot::channel();
-            let tracked = (Unsent::default(), memory.clone());
-            (Some(held), Some(cancel), Some(tracked))
-        };
-        let body = BodySource::Here(body);
-        let body = Self {
-            body,
-            cancel,
-            tracked,
+        let mut wrapped = Self {
+            content: None,
             sending: None,
-            copying: None,
         };
-        (body, held)
+        if body.is_end_stream() {
+            return (wrapped, None);
+        }
+        let (held, cancel) = oneshot::channel();
+        wrapped.content = Some(Box::new(Content {
+            body: BodySource::Here(body),
+            cancel,
+            unsent: Unsent::default(),
+            memory: memory.clone(),
+            copying: None,
+        }));
+        (wrapped, Some(held))
     }
 
     /// Copies the body as it is sent, unless it is too large.
     pub(super) fn copy(&mut self) -> SentBody<B> {
-        if self.is_end_stream() {
+        let Some(content) = &mut self.content else {
             return SentBody::Empty;
-        }
-        match Copying::of(&self.size_hint()) {
+        };
+        match Copying::of(&content.size_hint()) {
             Some((copying, copy)) => {
-                self.copying = Some(copying);
+                content.copying = Some(copying);
                 SentBody::Copied(copy)
             }
             None => SentBody::Unavailable,
@@ -124,36 +131,26 @@ impl<B: SendableBody> CancellableBody<B> {
 
     /// Takes the body out, unless it is empty. It is sent when it comes back by the channel.
     pub(super) fn hold(&mut self) -> Option<(B, oneshot::Sender<B>)> {
-        let BodySource::Here(Payload::Original(body)) = &mut self.body else {
+        let content = self.content.as_mut()?;
+        let BodySource::Here(Payload::Original(body)) = &mut content.body else {
             return None;
         };
-        if body.is_end_stream() {
-            return None;
-        }
         let (sender, coming) = oneshot::channel();
         let length = body.size_hint();
         let body = std::mem::take(body);
-        self.body = BodySource::Held(coming, length);
+        content.body = BodySource::Held(coming, length);
         Some((body, sender))
     }
 
     /// Returns the body, unless it is held elsewhere.
-    pub(super) fn into_inner(mut self) -> Option<Payload<B>> {
-        match std::mem::replace(&mut self.body, BodySource::Unwanted) {
+    pub(super) fn into_inner(self) -> Option<Payload<B>> {
+        let Some(mut content) = self.content else {
+            return Some(Payload::default());
+        };
+        match std::mem::replace(&mut content.body, BodySource::Unwanted) {
             BodySource::Here(body) => Some(body),
             BodySource::Held(mut coming, _) => coming.try_recv().ok().map(Payload::Original),
             BodySource::Unwanted => None,
-        }
-    }
-}
-
-impl<B> Drop for CancellableBody<B> {
-    fn drop(&mut self) {
-        // A body that is not here is not copied.
-        if let Some(copying) = self.copying.take()
-            && let BodySource::Here(rest) = std::mem::replace(&mut self.body, BodySource::Unwanted)
-        {
-            copying.finish(rest);
         }
     }
 }
@@ -166,35 +163,53 @@ impl<B: SendableBody> Body for CancellableBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = &mut *self;
-        if let Some(cancel) = &mut this.cancel
-            && Pin::new(cancel).poll(cx).is_ready()
-        {
+        match &mut self.content {
+            Some(content) => content.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content
+            .as_ref()
+            .is_none_or(|content| content.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Some(content) => content.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+// === impl Content ===
+
+impl<B: SendableBody> Content<B> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if Pin::new(&mut self.cancel).poll(cx).is_ready() {
             return Poll::Ready(Some(Err(Broken::given_up())));
         }
-        if let Some((unsent, _)) = &this.tracked {
-            ready!(unsent.poll_room(cx));
-        }
+        ready!(self.unsent.poll_room(cx));
         loop {
-            match &mut this.body {
+            match &mut self.body {
                 BodySource::Here(body) => {
                     let frame = ready!(body.poll_frame(cx));
-                    if let Some(copying) = &mut this.copying
+                    if let Some(copying) = &mut self.copying
                         && !copying.take(frame.as_ref(), body.is_end_stream())
                     {
-                        this.copying = None;
+                        self.copying = None;
                     }
-                    return Poll::Ready(frame.map(|frame| match (frame, &mut this.tracked) {
-                        (Ok(frame), Some((unsent, memory))) => {
-                            Ok(frame.map_data(|bytes| unsent.track(bytes, memory)))
+                    return Poll::Ready(frame.map(|frame| match frame {
+                        Ok(frame) => {
+                            Ok(frame.map_data(|bytes| self.unsent.track(bytes, &self.memory)))
                         }
-                        (Ok(frame), None) => Ok(frame),
-                        (Err(error), _) => Err(Broken::new(error.into())),
+                        Err(error) => Err(Broken::new(error.into())),
                     }));
                 }
                 BodySource::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
-                    Ok(body) => this.body = BodySource::Here(Payload::Original(body)),
-                    Err(_) => this.body = BodySource::Unwanted,
+                    Ok(body) => self.body = BodySource::Here(Payload::Original(body)),
+                    Err(_) => self.body = BodySource::Unwanted,
                 },
                 // An error would abort the response. The handle ends this body with it.
                 BodySource::Unwanted => return Poll::Pending,
@@ -214,6 +229,17 @@ impl<B: SendableBody> Body for CancellableBody<B> {
             BodySource::Here(body) => body.size_hint(),
             BodySource::Held(_, length) => *length,
             BodySource::Unwanted => SizeHint::default(),
+        }
+    }
+}
+
+impl<B> Drop for Content<B> {
+    fn drop(&mut self) {
+        // A body that is not here is not copied.
+        if let Some(copying) = self.copying.take()
+            && let BodySource::Here(rest) = std::mem::replace(&mut self.body, BodySource::Unwanted)
+        {
+            copying.finish(rest);
         }
     }
 }
