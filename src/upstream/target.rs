@@ -98,6 +98,7 @@ impl Address {
         *request.uri_mut() = self.absolute(path(request.uri()));
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(HOST);
+        fields::detach(request.headers_mut());
     }
 
     fn absolute(&self, path: PathAndQuery) -> Uri {

@@ -10,7 +10,8 @@ use http::Response;
 
 use super::support::streams::{app, open, pour};
 use super::support::upstream::soon;
-use super::{request, started};
+use super::support::wire::Wire;
+use super::{HOST, request, started};
 
 const SIZE: usize = 200 * 1024 * 1024;
 const PART: usize = 64 * 1024;
@@ -90,4 +91,30 @@ async fn two_hundred_unread_megabytes_each_way_use_less_than_64_mib() {
     assert_eq!(soon(up).await.unwrap().status(), 200);
     let peak = sidecar.peak_memory();
     assert!(peak < 64 * 1024, "{peak} KiB");
+}
+
+#[tokio::test]
+async fn large_heads_are_not_kept_by_the_connection_to_the_upstream() {
+    let (service, _metadata, sidecar) = started().await;
+    let padding = "a".repeat(60_000);
+    let call = async |number: u32| {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(format!(
+            "GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nX-Number: {number}\r\nX-Padding: {padding}\r\n\r\n"
+        ))
+        .await;
+        service.next().await.answer("ok");
+        app.head().await;
+        assert_eq!(app.chunked().await.0, "ok");
+    };
+    for number in 0..5 {
+        call(number).await;
+    }
+    let before = sidecar.peak_memory();
+    for number in 5..125 {
+        call(number).await;
+    }
+    // Each of these heads puts `X-Number` in the HPACK table.
+    let grown = sidecar.peak_memory() - before;
+    assert!(grown < 3 * 1024, "{grown} KiB");
 }

@@ -38,6 +38,8 @@ pin_project! {
         inner: F,
         // The app speaks HTTP/1.1 and accepts trailers.
         announce: bool,
+        // The app speaks HTTP/2.
+        http2: bool,
     }
 }
 
@@ -68,6 +70,7 @@ impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
             request.body_mut().remove_trailers(named);
         }
         HopByHopFuture {
+            http2: version == Version::HTTP_2,
             announce: version == Version::HTTP_11 && fields::has(request.headers(), &header::TE),
             inner: self.inner.call(Stripped {
                 request,
@@ -107,6 +110,9 @@ where
             }
             if *this.announce {
                 announce_grpc_trailers(response.headers_mut());
+            }
+            if *this.http2 {
+                fields::detach(response.headers_mut());
             }
         }
         Poll::Ready(Ok(response))
