@@ -184,7 +184,7 @@ pub enum Access {
     /// Forwarded.
     #[default]
     Pass,
-    /// Refused with 403.
+    /// Rejected with 403.
     Deny,
 }
 

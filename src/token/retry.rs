@@ -12,9 +12,9 @@ use crate::error::{ErrorKind, TokenFault};
 use crate::upstream::retry_after;
 
 /// The time limit of one attempt, from the connection to the end of the response.
-pub(super) const ATTEMPT: Duration = Duration::from_secs(3);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest number of attempts of one fetch.
-const ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 /// The pause after the first attempt, doubled after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
@@ -49,7 +49,7 @@ pub(super) struct RetryError {
 }
 
 /// Repeats `attempt` until it succeeds, its error cannot be retried, `end` is reached, or the attempts are used up.
-/// Each attempt is cancelled after [`ATTEMPT`], or at `end`.
+/// Each attempt is cancelled after [`ATTEMPT_TIMEOUT`], or at `end`.
 pub(super) async fn retry<T, F>(
     end: Instant,
     mut attempt: impl FnMut() -> F,
@@ -69,7 +69,7 @@ where
         };
         let wait = with_jitter(pause).max(error.retry_after.unwrap_or_default());
         let in_time = end.saturating_duration_since(Instant::now()) > wait;
-        if !error.retry || attempts == ATTEMPTS || !in_time {
+        if !error.retry || attempts == MAX_ATTEMPTS || !in_time {
             return Err(RetryError { error, attempts });
         }
         sleep(wait).await;
@@ -83,7 +83,7 @@ async fn limited<T>(
     end: Instant,
     attempt: impl Future<Output = Result<T, AttemptError>>,
 ) -> Result<T, AttemptError> {
-    let limit = ATTEMPT.min(end.saturating_duration_since(Instant::now()));
+    let limit = ATTEMPT_TIMEOUT.min(end.saturating_duration_since(Instant::now()));
     timeout(limit, attempt).await.unwrap_or_else(|_| {
         let reason = format!("no response within {:.1} s", limit.as_secs_f32());
         Err(AttemptError::timed_out(&reason))

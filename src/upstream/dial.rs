@@ -38,7 +38,7 @@ const UNACKNOWLEDGED_HTTP2: Duration = Duration::from_secs(60);
 pub(super) struct Dialer {
     connect_to: Vec<ConnectTo>,
     proxy: Option<Arc<UpstreamProxy>>,
-    refuse: DialPolicy,
+    policy: DialPolicy,
     /// The last known addresses of the metadata server's name, for look-ups that fail.
     metadata: Mutex<Vec<SocketAddr>>,
     resolver: Resolver,
@@ -61,13 +61,13 @@ pub(super) struct Dialled {
 impl Dialer {
     pub(super) fn new(
         config: &config::UpstreamConfig,
-        refuse: DialPolicy,
+        policy: DialPolicy,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BadRoots> {
         Ok(Self {
             connect_to: config.connect_to.clone(),
             proxy: config.proxy.clone(),
-            refuse,
+            policy,
             metadata: Mutex::default(),
             resolver: Resolver::new(),
             tls: Tls::new(config)?,
@@ -150,7 +150,7 @@ impl Dialer {
         };
         let (host, port) = redirect(&self.connect_to, origin);
         let metadata = self.metadata_addresses(port).await;
-        if let Some(refusal) = self.refuse.unresolved(&host, port, &metadata) {
+        if let Some(refusal) = self.policy.unresolved(&host, port, &metadata) {
             return Err(refused(&peer, refusal));
         }
         let egress = &proxy.egress;
@@ -175,7 +175,7 @@ impl Dialer {
         peer.address = addresses.first().copied();
         let metadata = self.metadata_addresses(port).await;
         for address in &addresses {
-            if let Some(refusal) = self.refuse.address(*address, &metadata) {
+            if let Some(refusal) = self.policy.address(*address, &metadata) {
                 peer.address = Some(*address);
                 return Err(refused(&peer, refusal));
             }
@@ -195,7 +195,7 @@ impl Dialer {
     /// Resolves the metadata server's name, if connections to it are refused and this may be its port. A name can get
     /// another address at any time.
     async fn metadata_addresses(&self, port: u16) -> Vec<SocketAddr> {
-        let Some(host) = self.refuse.metadata_host(port) else {
+        let Some(host) = self.policy.metadata_host(port) else {
             return Vec::new();
         };
         let resolved = self
@@ -251,7 +251,7 @@ impl Dialer {
         let broken = |error: io::Error| Failure::connect(peer, &error);
         let local = stream.local_addr().map_err(broken)?;
         let remote = stream.peer_addr().map_err(broken)?;
-        if let Some(refusal) = self.refuse.connection(local, remote, metadata) {
+        if let Some(refusal) = self.policy.connection(local, remote, metadata) {
             return Err(refused(peer, refusal));
         }
         // If nothing listens on the port, and the kernel chose the same port for this socket, it connects to itself.

@@ -74,11 +74,11 @@ impl<B: SendableBody> Upstream<B> {
     /// A file of trust roots that the user named cannot be used.
     pub fn new(
         config: &config::UpstreamConfig,
-        refuse: DialPolicy,
+        dial_policy: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,
     ) -> Result<Self, BadRoots> {
-        Self::with_limits(config, refuse, metrics, memory, PoolLimits::default())
+        Self::with_limits(config, dial_policy, metrics, memory, PoolLimits::default())
     }
 
     /// Like [`Upstream::new`], with other limits.
@@ -88,12 +88,12 @@ impl<B: SendableBody> Upstream<B> {
     /// Fails like [`Upstream::new`].
     pub fn with_limits(
         config: &config::UpstreamConfig,
-        refuse: DialPolicy,
+        dial_policy: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,
         limits: PoolLimits,
     ) -> Result<Self, BadRoots> {
-        let dialer = Dialer::new(config, refuse, metrics)?;
+        let dialer = Dialer::new(config, dial_policy, metrics)?;
         Ok(Self {
             pools: Pools::new(dialer, limits, config, memory),
         })

@@ -15,8 +15,8 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const QUERY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 const TARGET: &str = "x-goog-cloud-target-resource";
 
-/// The maximum age of a signature in seconds.
-const AGE: u64 = 900;
+/// The maximum difference between the time of a signature and now, in seconds.
+const MAX_SKEW_SECS: u64 = 900;
 
 /// The subject token, percent-encoded JSON.
 #[derive(Deserialize)]
@@ -167,7 +167,7 @@ impl<'a> Authorization<'a> {
 
 /// Compares a time such as `20260131T235959Z` with the clock and the date of the scope.
 fn check_time(time: &str, date: &str, now: u64) -> Result<(), String> {
-    let near = [now.saturating_sub(AGE), now + AGE].map(amz_date);
+    let near = [now.saturating_sub(MAX_SKEW_SECS), now + MAX_SKEW_SECS].map(amz_date);
     let [earliest, latest] = &near;
     let is_well_formed = time.len() == latest.len() && time.starts_with(date) && date.len() == 8;
     if is_well_formed && earliest.as_str() <= time && time <= latest.as_str() {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{ATTEMPTS, AttemptError, FIRST_PAUSE, LONGEST_PAUSE, retry, with_jitter};
+use super::{AttemptError, FIRST_PAUSE, LONGEST_PAUSE, MAX_ATTEMPTS, retry, with_jitter};
 use crate::error::TokenFault;
 
 fn busy() -> AttemptError {
@@ -23,7 +23,7 @@ fn five_attempts_outlast_a_server_start_of_700_ms() {
     for _ in 0..1_000 {
         let mut pause = FIRST_PAUSE;
         let mut total = Duration::ZERO;
-        for _ in 1..ATTEMPTS {
+        for _ in 1..MAX_ATTEMPTS {
             total += with_jitter(pause);
             pause = LONGEST_PAUSE.min(pause * 2);
         }

@@ -29,9 +29,9 @@ use crate::upstream::{BadRoots, Target};
 /// The maximum length of a response body in bytes.
 const LONGEST_BODY: usize = 64 * 1024;
 /// The time limit of each of DNS, TCP and TLS, as for the metadata server.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The budget for unread responses in bytes. They are short, and few are open at a time.
-const MEMORY: usize = 16 * 1024 * 1024;
+const MEMORY_BUDGET: usize = 16 * 1024 * 1024;
 
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("sidentity/", env!("CARGO_PKG_VERSION")));
@@ -61,11 +61,11 @@ impl EndpointClient {
     ) -> Result<Self, BadRoots> {
         let config = config::UpstreamConfig {
             http: HttpVersion::Auto,
-            connect_timeout: upstream.connect_timeout.min(CONNECT),
+            connect_timeout: upstream.connect_timeout.min(CONNECT_TIMEOUT),
             ..upstream.clone()
         };
         Ok(Self(Arc::new(ClientInner {
-            transport: open(&config, metrics, Memory::new(MEMORY))?,
+            transport: open(&config, metrics, Memory::new(MEMORY_BUDGET))?,
             limits: FetchLimits::new(timeout),
         })))
     }

@@ -2,7 +2,7 @@
 
 use crate::token::clock::Now;
 use crate::token::parse::Malformed;
-use crate::token::retry::{ATTEMPT, AttemptError};
+use crate::token::retry::{ATTEMPT_TIMEOUT, AttemptError};
 use crate::token::value::{Age, Token};
 
 /// Accepts the token of an attempt that began at `start`. If the instance was frozen before the response was read, the
@@ -16,7 +16,7 @@ pub(super) fn check_lateness(
         Ok(token) => token.age(now) <= Age::Expiring,
         Err(malformed) => *malformed == Malformed::Expired,
     };
-    if spent && now.since(start) > ATTEMPT {
+    if spent && now.since(start) > ATTEMPT_TIMEOUT {
         return Err(AttemptError::timed_out("the response was read too late"));
     }
     token.map_err(AttemptError::from)

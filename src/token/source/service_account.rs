@@ -33,7 +33,7 @@ const BACK_DATED: Duration = Duration::from_secs(10);
 const ASSERTION_AUDIENCE: &str = delegation::TOKEN_ENDPOINT;
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const API_SCOPES: &str = "https://www.googleapis.com/auth/";
-const IAM: &str = "https://www.googleapis.com/auth/iam";
+const IAM_SCOPE: &str = "https://www.googleapis.com/auth/iam";
 const USER_INFO: &str = "userinfo.";
 
 /// Issues the tokens of one service account.
@@ -225,7 +225,7 @@ impl ServiceAccountSource {
             let start = Now::now();
             let bearer = self.sign(JwtClaims {
                 sub: Some(email),
-                scope: Some(IAM),
+                scope: Some(IAM_SCOPE),
                 ..JwtClaims::default()
             });
             let headers = bearer

@@ -19,7 +19,7 @@ use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::BoxError;
 
 /// The time limit of the name resolution and the connection.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest body and the largest head of a response, in bytes.
 const LONGEST_BODY: usize = 64 * 1024;
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -130,16 +130,16 @@ impl MetadataEndpoint {
         let connecting = async {
             let addresses = self
                 .resolver
-                .resolve(&self.origin.host, port, Priority::High, CONNECT)
+                .resolve(&self.origin.host, port, Priority::High, CONNECT_TIMEOUT)
                 .await
                 .map_err(TransportError::Resolve)?;
             TcpStream::connect(&*addresses)
                 .await
                 .map_err(TransportError::Connect)
         };
-        let stream = timeout(CONNECT, connecting)
+        let stream = timeout(CONNECT_TIMEOUT, connecting)
             .await
-            .map_err(|_| TransportError::ConnectTimeout(CONNECT))??;
+            .map_err(|_| TransportError::ConnectTimeout(CONNECT_TIMEOUT))??;
         stream.set_nodelay(true).map_err(TransportError::Connect)?;
         Ok(stream)
     }
