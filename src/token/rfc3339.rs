@@ -77,7 +77,8 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     Some((year - 1970) * 365 + leaps + before + day - 1)
 }
 
-/// Parses any text and compares the result with that of `humantime`, if it supports the form.
+/// Parses any text and compares the result with that of `humantime`, if it supports the form. `humantime` also accepts a
+/// leap second in any minute, and a fraction without digits.
 #[cfg(any(fuzzing, test))]
 pub(super) fn fuzz_rfc3339(text: &[u8]) {
     let Ok(text) = str::from_utf8(text) else {
@@ -86,6 +87,7 @@ pub(super) fn fuzz_rfc3339(text: &[u8]) {
     let parsed = parse(text);
     if let Ok(time) = humantime::parse_rfc3339(text)
         && !text.contains(":60")
+        && !text.contains(".Z")
     {
         let expected = time.duration_since(std::time::UNIX_EPOCH).ok();
         assert_eq!(parsed, expected, "{text}");
