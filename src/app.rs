@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::generation::{Generation, Process};
 use self::sockets::{bind, tcp};
 use crate::admin::{Admin, AdminPort};
-use crate::config::{Access, Config};
+use crate::config::{Config, PassOrDeny};
 use crate::diagnostics::LogEntry;
 use crate::diagnostics::startup::{self, BoundListeners};
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
@@ -21,6 +21,7 @@ use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{
     CredentialProvider, Interception, OpenedTunnel, OpenedTunnelSender, RequestBody, SharedState,
+    UNIVERSE_TIMEOUT,
 };
 use crate::server::{
     Listener, ListenerError, ProcessTree, Server, ServerLimits, SharedListenerState,
@@ -40,9 +41,6 @@ pub(crate) use entry_points::configured_entry_points;
 
 /// A drain ends when nothing has been in flight for this long.
 const QUIET_FOR: Duration = Duration::from_secs(1);
-
-/// The longest wait for the universe domain at start, if `--intercept` needs it.
-const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time limit for closing idle connections after the drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -278,8 +276,8 @@ pub(crate) fn policy(config: &Config) -> Policy {
     Policy::new(
         config.rules.clone(),
         Settings {
-            unmatched_denied: config.unmatched == Access::Deny,
-            metadata_denied: config.metadata_access == Access::Deny,
+            unmatched_denied: config.unmatched == PassOrDeny::Deny,
+            metadata_denied: config.metadata_access == PassOrDeny::Deny,
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
             impersonate: config.impersonate.clone(),

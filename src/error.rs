@@ -31,7 +31,7 @@ struct ErrorInner {
     problem: Problem,
     retry_after: Option<Duration>,
     grpc_status: Option<u8>,
-    refused: bool,
+    unprocessed: bool,
     transient: bool,
     source: Option<BoxError>,
 }
@@ -49,7 +49,7 @@ impl Error {
             problem,
             retry_after: None,
             grpc_status: None,
-            refused: false,
+            unprocessed: false,
             transient: false,
             source: None,
         }))
@@ -79,14 +79,14 @@ impl Error {
     /// Marks a request that the upstream did not process, so that the app may resend it. `reason` is the error of the
     /// app's HTTP/2 stream.
     #[must_use]
-    pub(crate) fn refused(mut self, reason: impl Into<BoxError>) -> Self {
-        self.0.refused = true;
+    pub(crate) fn unprocessed(mut self, reason: impl Into<BoxError>) -> Self {
+        self.0.unprocessed = true;
         self.caused_by(reason)
     }
 
     /// Returns whether the upstream processed nothing of the request.
-    pub fn is_refused(&self) -> bool {
-        self.0.refused
+    pub fn is_unprocessed(&self) -> bool {
+        self.0.unprocessed
     }
 
     /// Marks an error that a retry may resolve, although errors of its kind usually recur.

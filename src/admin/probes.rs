@@ -30,8 +30,8 @@ pub(super) fn startup(admin: &Admin) -> ProbeResponse {
 pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
     let refresh = admin.provider.tokens().refresh_stale().done(PROBE_TIMEOUT);
     // Requests only unknown facts. A failure does not fail the probe.
-    let learn = tokio::time::timeout(PROBE_TIMEOUT, admin.provider.learn());
-    let _ = tokio::join!(refresh, learn);
+    let facts = tokio::time::timeout(PROBE_TIMEOUT, admin.provider.fetch_facts());
+    let _ = tokio::join!(refresh, facts);
     admin.probed();
     (StatusCode::OK, "alive\n".into())
 }
@@ -67,7 +67,7 @@ fn missing(admin: &Admin) -> Vec<String> {
         .filter_map(|ingress| {
             let located = ingress
                 .service()
-                .map(|service| admin.provider.located(service));
+                .map(|service| admin.provider.known_location(service));
             let reason = match located {
                 None | Some(Some(Ok(_))) => None,
                 Some(Some(Err(error))) => Some(error.to_string()),
@@ -78,7 +78,7 @@ fn missing(admin: &Admin) -> Vec<String> {
             if let Some(reason) = reason {
                 return Some(format!("route {}: {reason}\n", ingress.name));
             }
-            let slot = ingress.route()?.resolve(&admin.provider)?.slot?;
+            let slot = ingress.route()?.decide(&admin.provider)?.slot?;
             if slot.has_token() {
                 return None;
             }

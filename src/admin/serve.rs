@@ -59,7 +59,7 @@ pub(crate) struct Admin {
 pub(crate) struct AdminPort {
     current: Arc<ArcSwap<Admin>>,
     /// Limits log lines about rejected requests.
-    refusals: Arc<LogThrottle>,
+    rejections: Arc<LogThrottle>,
 }
 
 /// The service of one connection.
@@ -83,15 +83,15 @@ impl AdminPort {
     pub(crate) fn new(current: Arc<ArcSwap<Admin>>) -> Self {
         Self {
             current,
-            refusals: Arc::default(),
+            rejections: Arc::default(),
         }
     }
 
-    /// Counts and logs a refused request, and returns the response.
-    fn refused(&self, metrics: &Metrics, error: &Error) -> Response<Bytes> {
+    /// Counts and logs a rejected request, and returns the response.
+    fn rejected(&self, metrics: &Metrics, error: &Error) -> Response<Bytes> {
         let row = error.kind().row();
         metrics.proxy_error(error.kind());
-        if let Some(suppressed) = self.refusals.due() {
+        if let Some(suppressed) = self.rejections.due() {
             tracing::info!(
                 listener = "admin",
                 status = row.status.as_u16(),
@@ -158,7 +158,7 @@ impl Service<Request<Incoming>> for AdminService {
             let response = admin
                 .answer(&request, local)
                 .await
-                .unwrap_or_else(|error| port.refused(&admin.metrics, &error));
+                .unwrap_or_else(|error| port.rejected(&admin.metrics, &error));
             let (mut head, mut text) = response.into_parts();
             if *request.method() == Method::HEAD {
                 leave_head(&mut head.headers, &mut text);

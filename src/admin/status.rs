@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use self::token::{TokenRow, purpose};
 use super::serve::Admin;
-use crate::config::{Access, Config, Listen, Route};
+use crate::config::{Config, Listen, PassOrDeny, Route};
 use crate::diagnostics::{RecentError, Series};
 use crate::explain::account_warning;
 use crate::policy::{Credential, CredentialGrant, Decision, HeaderMode, PolicyEntry, Principal};
@@ -128,7 +128,7 @@ struct Time(SystemTime);
 impl Admin {
     /// Returns the current state.
     pub(super) fn status(&self) -> Status {
-        self.learn();
+        self.fetch_facts_in_background();
         let instance = self.provider.instance();
         let (state, since) = self.lifecycle.state();
         let counts = self.metrics.counts();
@@ -199,19 +199,19 @@ impl Admin {
     }
 
     /// Requests unknown facts in the background, as often as the backoff allows. The next status shows them.
-    fn learn(&self) {
+    fn fetch_facts_in_background(&self) {
         let instance = self.provider.instance();
         if instance.email_if_known(&Principal::Attached).is_none()
             || instance.project_id_if_known().is_none()
         {
             let provider = self.provider.clone();
-            tokio::spawn(async move { provider.learn().await });
+            tokio::spawn(async move { provider.fetch_facts().await });
         }
     }
 
     fn route(&self, ingress: &Ingress, counts: &BTreeMap<String, Counts>) -> Option<RouteRow> {
         let route = ingress.route()?;
-        let resolved = route.resolve(&self.provider);
+        let resolved = route.decide(&self.provider);
         let slot = resolved
             .as_ref()
             .and_then(|resolved| resolved.slot.as_ref());
@@ -250,11 +250,11 @@ fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Listener
         } else {
             notes.push("CONNECT is a blind tunnel without tokens");
         }
-        if config.unmatched == Access::Deny {
-            notes.push("refuses destinations that no rule matches");
+        if config.unmatched == PassOrDeny::Deny {
+            notes.push("denies destinations that no rule matches");
         }
-        if config.metadata_access == Access::Deny {
-            notes.push("refuses calls to the metadata server");
+        if config.metadata_access == PassOrDeny::Deny {
+            notes.push("denies calls to the metadata server");
         }
         ListenerRow {
             kind: "proxy",
@@ -349,7 +349,7 @@ impl From<&Decision> for Gets {
             audience,
             scopes,
             account: key.and_then(|key| key.principal.account().map(text)),
-            via: key.and_then(|key| key.principal.via()),
+            via: key.and_then(|key| key.principal.chain_clause()),
             header: key.map(|_| HeaderMode::as_str(decision.header)),
             rule: decision.rule.to_string(),
             why,

@@ -144,7 +144,7 @@ impl Control {
             // If the universe turns out to be another one, a token fetched before is not used.
             fetch_tokens(&provider, &routes);
             // The failure is logged. Requests and probes retry.
-            let _ = provider.learn().await;
+            let _ = provider.fetch_facts().await;
             locate_routes(&provider, &routes).await;
             fetch_tokens(&provider, &routes);
         });
@@ -200,5 +200,5 @@ fn slots<'a>(
 ) -> impl Iterator<Item = Arc<Slot>> + 'a {
     routes
         .iter()
-        .filter_map(|ingress| ingress.route()?.resolve(provider)?.slot)
+        .filter_map(|ingress| ingress.route()?.decide(provider)?.slot)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::entry_points::entry_points;
 use super::sockets::BoundAddrs;
 use crate::admin::{Admin, Lifecycle};
-use crate::config::{Access, Config, Listen, Route};
+use crate::config::{Config, Listen, PassOrDeny, Route};
 use crate::diagnostics::startup::{self, ConfigSummary, RouteSummary};
 use crate::proxy::{
     CredentialProvider, ForwardProxy, InFlight, Ingress, IngressKind, Interception,
@@ -52,7 +52,7 @@ impl Process {
             &config.upstream,
             DialPolicy {
                 own: self.bound.addresses(),
-                metadata: config.metadata_access == Access::Deny,
+                metadata: config.metadata_access == PassOrDeny::Deny,
                 metadata_extra: Some((config.metadata.host.clone(), config.metadata.port)),
             },
             self.metrics.clone(),
@@ -129,7 +129,7 @@ impl Generation {
                     Listen::Unix(path) => format!("unix:{}", path.display()),
                 },
                 upstream: route.route.upstream_url(),
-                gets: match route.resolve(&self.provider) {
+                gets: match route.decide(&self.provider) {
                     None => startup::gets_later(route.route.service.is_some()).to_owned(),
                     Some(resolved) => startup::gets(&resolved.decision, holder),
                 },

@@ -5,10 +5,10 @@ mod child;
 mod direct;
 mod egress;
 mod environment;
+mod forwarded_signals;
 mod git;
 mod java;
 mod proxies;
-mod signals;
 mod wgetrc;
 
 use std::ffi::OsString;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::child::Child;
 use self::environment::ChildEnv;
-use self::signals::Signals;
+use self::forwarded_signals::Signals;
 use super::exit::Exit;
 use super::flags::Flags;
 use super::runtime::{block_on, runtime};

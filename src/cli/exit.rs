@@ -48,6 +48,11 @@ impl Exit {
         }
     }
 
+    /// Ends with the status that shells give a program that a signal ended: 128 and its number.
+    pub(super) fn ended_by(signal: i32) -> Self {
+        Self::silent(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+    }
+
     /// Reports a failure at run time.
     pub(super) fn failed(message: String) -> Self {
         Self::with(1, message)

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::ACCOUNT_TIMEOUT;
 use super::exit::Exit;
 use super::flags::Flags;
 use super::load::load;
@@ -15,9 +15,6 @@ use crate::policy;
 
 /// An account, and its project if it is known.
 type Account = (Arc<str>, Option<Arc<str>>);
-
-/// The longest wait for the metadata server. A machine without one must not delay the explanation.
-const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
 #[derive(Debug, clap::Args)]
@@ -71,7 +68,7 @@ fn account(config: &Config) -> Result<Option<Account>, Exit> {
         let instance = provider.instance();
         let email = instance.email(&policy::Principal::Attached);
         let both = async { tokio::join!(email, instance.project_id()) };
-        let (email, project) = tokio::time::timeout(IDENTITY_TIMEOUT, both).await.ok()?;
+        let (email, project) = tokio::time::timeout(ACCOUNT_TIMEOUT, both).await.ok()?;
         Some((email.ok()?, project.ok()))
     };
     Ok(block_on(&runtime(1)?, asked))

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -21,6 +22,7 @@ use crate::config::Env;
 mod check;
 mod completions;
 mod demo;
+mod detached_thread;
 mod exec;
 mod exit;
 mod explain;
@@ -29,7 +31,6 @@ mod health;
 mod interruption;
 mod load;
 mod metadata_server;
-mod read_apart;
 mod run;
 mod runtime;
 mod token;
@@ -56,6 +57,9 @@ macro_rules! with_options {
         )
     };
 }
+
+/// How long a command waits for the account's name. A machine without a metadata server must not delay the command.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Gives an app's outgoing HTTP calls their Google Cloud identity.
 #[derive(Debug, Parser)]

@@ -60,9 +60,9 @@ async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) ->
     let stop = CancellationToken::new();
     tokio::select! {
         () = app.run(stop.clone().cancelled_owned()) => Ok(()),
-        number = shutdown.second(stop) => {
+        signal = shutdown.cancel_then_wait(stop) => {
             tracing::warn!(help = LogEntry::DrainCutOff.page(), "a second signal ended the drain: requests in flight are cut off");
-            Err(Exit::silent(128 + number))
+            Err(Exit::ended_by(signal.as_raw()))
         }
         never = signal_loop.run(control) => match never {},
     }

@@ -1,10 +1,10 @@
 //! `sidentity token URL`: prints the token, for scripts.
 
 use std::io::Write;
-use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::ACCOUNT_TIMEOUT;
 use super::exit::{Exit, complain};
 use super::flags::Flags;
 use super::load::load;
@@ -15,9 +15,6 @@ use crate::destination::Destination;
 use crate::explain::{self, OwnListeners, RequestedUrl, account_warning};
 use crate::policy::{CredentialGrant, Placement, Principal, select_header};
 use crate::proxy::CredentialProvider;
-
-/// The longest wait for the account's name.
-const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Print the token that a call to URL would carry
 #[derive(Debug, clap::Args)]
@@ -54,15 +51,16 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     let (destination, resolved) = match entry_points.find(&asked) {
         Some((route, mut upstream)) => {
             if let Some(service) = &route.service {
-                upstream.origin = provider.locate(service).await.map_err(failed)?;
+                upstream.origin = provider.fetch_location(service).await.map_err(failed)?;
             }
-            let resolved = provider.resolve_route_surely(&route.name, &route.options, &upstream);
+            let resolved =
+                provider.fetch_universe_and_decide_route(&route.name, &route.options, &upstream);
             let resolved = resolved.await.map_err(failed)?;
             (upstream, resolved)
         }
         None => {
-            let destination = provider.discover(asked).await.map_err(failed)?;
-            let resolved = provider.resolve_surely(&destination).await;
+            let destination = provider.resolve_service(asked).await.map_err(failed)?;
+            let resolved = provider.fetch_universe_and_decide_call(&destination).await;
             (destination, resolved.map_err(failed)?)
         }
     };
@@ -75,7 +73,7 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     };
     if explain::leads_here(&destination, decision, &entry_points) {
         return none(&format!(
-            "it is {}, and a call to it is refused with 508",
+            "it is {}, and a call to it is rejected with 508",
             OwnListeners::DESCRIPTION
         ));
     }
@@ -106,7 +104,7 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
         let _ = writeln!(std::io::stderr(), "{text}");
     };
     if credential.is_file() {
-        return say(match principal.via() {
+        return say(match principal.chain_clause() {
             None => format!("the token comes from {credential}"),
             Some(_) => format!(
                 "the token belongs to {}; the base credential is {credential}",
@@ -114,14 +112,14 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
             ),
         });
     }
-    let base = match principal.via() {
+    let base = match principal.chain_clause() {
         None => principal,
         Some(_) => &Principal::Attached,
     };
     let instance = provider.instance();
     let asked = async { tokio::join!(instance.email(base), instance.project_id()) };
-    let Ok((Ok(email), project)) = tokio::time::timeout(IDENTITY_TIMEOUT, asked).await else {
-        if principal.via().is_some() {
+    let Ok((Ok(email), project)) = tokio::time::timeout(ACCOUNT_TIMEOUT, asked).await else {
+        if principal.chain_clause().is_some() {
             say(format!(
                 "the token belongs to {principal}; the base credential is {credential}"
             ));
@@ -129,7 +127,7 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
         return;
     };
     let project = project.map_or_else(|_| String::new(), |id| format!(" of the project {id}"));
-    say(match principal.via() {
+    say(match principal.chain_clause() {
         None => format!("the token belongs to {email} from {credential}{project}"),
         Some(_) => format!(
             "the token belongs to {}; the base credential is {email} from {credential}{project}",

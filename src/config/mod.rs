@@ -40,10 +40,10 @@ pub use load::{defaults, load, load_over};
 pub use option_spec::{Heading, OptionSpec, Reload, Repeat};
 pub use options::OptionKey;
 pub use raw::{RawConfig, RawEntry, RawFields, Spanned};
-pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
-pub use resolve::upstream_proxy::check as check_upstream_proxy;
+pub use resolve::roots::{usable_certificates, usable_certificates_in};
+pub use resolve::upstream_proxy::check_upstream_proxy;
 pub use unknown::unknown_variables;
-pub(crate) use value::duration::any as parse_duration;
+pub(crate) use value::duration::parse_duration;
 pub use yaml::Yaml;
 
 /// The default port of the admin listener.
@@ -63,11 +63,11 @@ pub struct Config {
     /// The user's rules, flags first.
     pub rules: Vec<Rule>,
     /// `--unmatched`: the treatment of destinations that no rule matches, through the forward proxy.
-    pub unmatched: Access,
+    pub unmatched: PassOrDeny,
     /// `--discover`: the forward proxy resolves the names of Cloud Run services.
     pub discover: bool,
     /// `--metadata-access`: calls to the metadata server through the forward proxy.
-    pub metadata_access: Access,
+    pub metadata_access: PassOrDeny,
     /// The address of probes, metrics and the status page; `None` for `--admin off`.
     pub admin: Option<SocketAddr>,
     /// The admin port also listens on ::1, if the machine has it.
@@ -180,7 +180,7 @@ pub enum Listen {
 
 /// `pass` or `deny`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
+pub enum PassOrDeny {
     /// Forwarded.
     #[default]
     Pass,

@@ -261,13 +261,13 @@ options! {
         name: "idle-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
         help: "How long an idle connection to an upstream, or an idle HTTP/2 connection of an app, is kept",
         default: Text("90s"), elsewhere: "", reload: Live,
-        setting: field!(upstream.idle_timeout, duration::any, duration::printed),
+        setting: field!(upstream.idle_timeout, duration::parse_duration, duration::printed),
     }
     DrainTimeout {
         name: "drain-timeout", value: "TIME", heading: Limits, repeat: Once, key: Top,
         help: "How long SIGTERM waits for requests in flight",
         default: Text("9s"), elsewhere: "", reload: Live,
-        setting: field!(drain_timeout, duration::any, duration::printed),
+        setting: field!(drain_timeout, duration::parse_duration, duration::printed),
     }
     MaxConnections {
         name: "max-connections", value: "N", heading: Limits, repeat: Once, key: Top,

@@ -58,6 +58,11 @@ pub struct RawConfig {
     pub rules: Vec<RawEntry>,
 }
 
+/// Names a variable of the environment as a location.
+pub(super) fn variable_place(variable: &str) -> String {
+    format!("environment {variable}")
+}
+
 // === impl Spanned ===
 
 impl Spanned {
@@ -127,7 +132,7 @@ impl RawConfig {
         variable: &str,
         texts: impl IntoIterator<Item = String>,
     ) {
-        let place: Arc<str> = format!("environment {variable}").into();
+        let place: Arc<str> = variable_place(variable).into();
         for text in texts {
             self.add(name, Spanned::new(text, Arc::clone(&place)));
         }

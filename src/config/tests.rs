@@ -42,8 +42,8 @@ fn without_options_every_default_applies() {
     assert_eq!(proxy.listen, "127.0.0.1:3128".parse().unwrap());
     assert_eq!(proxy.auth, None);
     assert_eq!(config.admin, Some("127.0.0.1:9090".parse().unwrap()));
-    assert_eq!(config.unmatched, Access::Pass);
-    assert_eq!(config.metadata_access, Access::Pass);
+    assert_eq!(config.unmatched, PassOrDeny::Pass);
+    assert_eq!(config.metadata_access, PassOrDeny::Pass);
     assert_eq!(config.metadata.host.to_string(), "169.254.169.254");
     assert_eq!(
         (config.metadata.port, config.metadata.disabled),

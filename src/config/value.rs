@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::diagnostic::quote;
 use super::env::Env;
-use super::{ADMIN_PORT, Access, AccessLog, HttpVersion, LogFormat, LogLevel};
+use super::{ADMIN_PORT, AccessLog, HttpVersion, LogFormat, LogLevel, PassOrDeny};
 use crate::credentials::{Mode, TrustedUrl};
 use crate::destination::Host;
 use crate::policy::Placeholders;
@@ -19,7 +19,8 @@ use crate::policy::Placeholders;
 /// The words of an option, each with its value.
 pub(super) type Words<T> = &'static [(&'static str, T)];
 
-pub(super) const ACCESS: Words<Access> = &[("pass", Access::Pass), ("deny", Access::Deny)];
+pub(super) const ACCESS: Words<PassOrDeny> =
+    &[("pass", PassOrDeny::Pass), ("deny", PassOrDeny::Deny)];
 
 pub(super) const ACCESS_LOG: Words<AccessLog> = &[
     ("off", AccessLog::Off),

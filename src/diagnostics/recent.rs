@@ -93,7 +93,7 @@ impl RecentErrors {
         let via = rejection
             .key
             .principal
-            .via_of(credential.holder_or_default());
+            .chain_clause_with(credential.holder_or_default());
         let via = via.map_or_else(String::new, |via| format!(", {via}"));
         let detail = format!(
             "answered {status} to an {for_whom} in {}, of {}{via}",

@@ -33,7 +33,7 @@ pub struct AuthRejection<'a> {
 impl AuthRejection<'_> {
     /// Returns the kind of source that issued the token.
     pub(crate) fn source(&self, credential: &CredentialName) -> SourceKind {
-        match self.key.principal.via() {
+        match self.key.principal.chain_clause() {
             Some(_) => SourceKind::Impersonation,
             None => credential.source,
         }

@@ -159,7 +159,7 @@ pub(crate) fn gets(decision: &Decision, holder: &str) -> String {
             }
         }
         CredentialGrant::None(why) => format!("no token: {why}"),
-        CredentialGrant::Deny(why) => format!("refused: {why}"),
+        CredentialGrant::Deny(why) => format!("denied: {why}"),
     }
 }
 

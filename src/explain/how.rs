@@ -18,7 +18,7 @@ pub(crate) struct EntryPoints {
     pub(crate) ca_dir: Option<String>,
     /// The routes.
     pub(crate) routes: Vec<RouteEntry>,
-    /// The listeners of the sidecar, calls to which are refused.
+    /// The listeners of the sidecar, calls to which are rejected.
     pub(crate) own: OwnListeners,
     /// `--upstream-proxy`.
     pub(crate) egress: Option<EgressProxy>,
@@ -114,10 +114,10 @@ pub(super) const WITHOUT_PROXY: &str = "set NO_PROXY=localhost,127.0.0.1 beside 
 
 pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     if case.leads_here {
-        return refused_as_own(case);
+        return rejected_as_own(case);
     }
     match case.credential() {
-        Credential::Deny => return "The sidecar refuses this call with 403.".to_owned(),
+        Credential::Deny => return "The sidecar rejects this call with 403.".to_owned(),
         Credential::None => {
             return "No change is needed: the sidecar forwards the call and adds no token."
                 .to_owned();
@@ -159,17 +159,17 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     text
 }
 
-fn refused_as_own(case: &Case<'_>) -> String {
+fn rejected_as_own(case: &Case<'_>) -> String {
     let origin = case.sent_to();
     let own = OwnListeners::DESCRIPTION;
     match case.route {
         Some(route) => format!(
-            "The sidecar refuses this call with 508: the upstream {origin} of the route {} is {own}. Set the real \
+            "The sidecar rejects this call with 508: the upstream {origin} of the route {} is {own}. Set the real \
              upstream in the route.",
             route.name
         ),
         None => format!(
-            "The sidecar refuses this call with 508: {origin} is {own}. To call it without the sidecar's forward proxy, \
+            "The sidecar rejects this call with 508: {origin} is {own}. To call it without the sidecar's forward proxy, \
              {WITHOUT_PROXY}."
         ),
     }

@@ -20,7 +20,7 @@ pub(super) fn how(case: &Case<'_>, asked: &Destination, entry_points: &EntryPoin
     match &entry_points.proxy {
         Some(proxy) => format!(
             "Call {} with HTTP_PROXY=http://{proxy}: the sidecar sends it over TLS to {}. Write http://: no \
-             certificate can be issued for {host}, so https:// and every other CONNECT to it is refused. Or add a \
+             certificate can be issued for {host}, so https:// and every other CONNECT to it is rejected. Or add a \
              route: {route}.",
             in_http(asked),
             case.sent_to(),

@@ -90,7 +90,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints
             unnamed(&mut notes, case, policy);
         }
         CredentialGrant::Deny(why) => {
-            notes.push(format!("refused: {why}"));
+            notes.push(format!("denied: {why}"));
             unnamed(&mut notes, case, policy);
         }
     }
@@ -116,7 +116,7 @@ fn at_listener(notes: &mut Vec<String>, case: &Case<'_>, entry_points: &EntryPoi
             case.destination.path()
         )),
         Some(AtListener::Route) if entry_points.proxy.is_some() => notes.push(format!(
-            "the forward proxy refuses this URL with 508, because it is {}: {WITHOUT_PROXY}",
+            "the forward proxy rejects this URL with 508, because it is {}: {WITHOUT_PROXY}",
             OwnListeners::DESCRIPTION
         )),
         Some(AtListener::Route) | None => {}
@@ -179,14 +179,14 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
         notes.push(format!("on a 403, grant {whom} {role}"));
     }
     if policy.credential_name().is_file() {
-        notes.push(match key.principal.via() {
+        notes.push(match key.principal.chain_clause() {
             None => format!("the token comes from {}", policy.credential_name()),
             Some(_) => format!("the base credential is {}", policy.credential_name()),
         });
     }
     if let Some(account) = key.principal.account() {
         let holder = policy.credential_name().holder_or_default();
-        notes.push(match key.principal.via_of(holder) {
+        notes.push(match key.principal.chain_clause_with(holder) {
             None => format!("the token belongs to {account}"),
             Some(via) => format!("the token belongs to {account}, {via}"),
         });
@@ -376,7 +376,7 @@ fn other_way(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
             "through the forward proxy it would get {} ({})",
             match proxied.credential() {
                 Credential::None => "no token",
-                Credential::Deny => "a refusal",
+                Credential::Deny => "a denial",
                 Credential::Id => "an ID token by another rule",
                 Credential::Access => "an access token by another rule",
             },

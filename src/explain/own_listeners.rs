@@ -1,4 +1,4 @@
-//! The refusal of calls that lead to the sidecar itself.
+//! The rejection of calls that lead to the sidecar itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ impl OwnListeners {
     /// What such a destination is, in messages.
     pub(crate) const DESCRIPTION: &'static str = "a listener of the sidecar itself";
 
-    /// Creates the listeners. `leads_here` is the check with which requests are refused.
+    /// Creates the listeners. `leads_here` is the check with which requests are rejected.
     pub(crate) fn new(leads_here: impl Fn(&Origin) -> bool + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(leads_here)))
     }
 
-    /// Returns whether a call to the origin is refused because it leads to one of them.
+    /// Returns whether a call to the origin is rejected because it leads to one of them.
     pub(super) fn has(&self, origin: &Origin) -> bool {
         self.0.as_ref().is_some_and(|leads_here| leads_here(origin))
     }

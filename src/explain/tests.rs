@@ -408,7 +408,7 @@ fn a_call_to_a_listener_of_the_sidecar_is_said_to_be_refused() {
         let home = ServiceLocation::default();
         explain(url, &policy, "googleapis.com", &home, &entry_points).unwrap()
     };
-    let refused = "The sidecar refuses this call with 508: ";
+    let refused = "The sidecar rejects this call with 508: ";
     for url in [
         "http://[::1]:3128/",
         "http://localhost:3128/",
@@ -445,7 +445,7 @@ fn a_call_to_a_listener_of_the_sidecar_is_said_to_be_refused() {
         route
             .notes
             .join("\n")
-            .contains("the forward proxy refuses this URL with 508"),
+            .contains("the forward proxy rejects this URL with 508"),
         "{:?}",
         route.notes
     );

@@ -46,7 +46,7 @@ impl Policy {
     pub(super) fn metadata(&self, asked: Option<(Option<Credential>, &Arc<str>)>) -> Decision {
         let texts = &self.texts;
         match asked {
-            Some((Some(Credential::Deny), name)) => self.refused_by(name),
+            Some((Some(Credential::Deny), name)) => self.denied_by(name),
             Some((Some(Credential::None), name)) => self.none(name, &texts.none_by_rule),
             Some((Some(Credential::Access | Credential::Id), name)) => {
                 let mut decision = self.none(&texts.metadata, &texts.metadata_gets_none);
@@ -111,7 +111,7 @@ impl Policy {
         let host = &input.destination.origin.host;
         let kind = match credential {
             Credential::None => return self.none(&name, &self.texts.none_by_rule),
-            Credential::Deny => return self.refused_by(&name),
+            Credential::Deny => return self.denied_by(&name),
             Credential::Access => TokenKind::Access {
                 scopes: Arc::clone(&options.scopes),
             },
@@ -169,11 +169,11 @@ impl Policy {
         Decision::without_token(CredentialGrant::None(Arc::clone(why)), Arc::clone(rule))
     }
 
-    pub(super) fn refused(&self, rule: &str, why: &str) -> Decision {
+    pub(super) fn denied(&self, rule: &str, why: &str) -> Decision {
         Decision::without_token(CredentialGrant::Deny(why.into()), rule.into())
     }
 
-    pub(super) fn refused_by(&self, rule: &Arc<str>) -> Decision {
+    pub(super) fn denied_by(&self, rule: &Arc<str>) -> Decision {
         Decision::without_token(
             CredentialGrant::Deny(format!("`{rule}` forbids it").into()),
             Arc::clone(rule),

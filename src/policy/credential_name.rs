@@ -73,7 +73,7 @@ impl CredentialName {
                 text = format!("{text} ({})", facts.join(", "));
             }
         }
-        if let Some(via) = principal.via_of(self.holder_or_default()) {
+        if let Some(via) = principal.chain_clause_with(self.holder_or_default()) {
             let account = principal.account().unwrap_or_default();
             text = format!("{text}; they are of {account}, {via}");
         }

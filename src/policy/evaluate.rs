@@ -1,6 +1,5 @@
 //! Evaluates the rules and the built-in table for a destination.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -18,7 +17,7 @@ use super::principal::Principal;
 use super::resolved_options::ResolvedOptions;
 use super::rule::{Rule, RuleOptions};
 use super::strictest::PathView;
-use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
+use crate::destination::{Destination, Host, Origin, Scheme, equivalents, is_metadata_address};
 
 /// The user's rules and settings, compiled.
 #[derive(Clone, Debug)]
@@ -119,7 +118,7 @@ impl Policy {
         let rule = self.rule_for(destination, path);
         if self.is_metadata(&destination.origin) {
             if self.settings.metadata_denied {
-                return self.refused(
+                return self.denied(
                     "--metadata-access deny",
                     "--metadata-access deny forbids it",
                 );
@@ -136,7 +135,7 @@ impl Policy {
         }
         match self.built_in(&self.defaults, input) {
             Some(decision) => decision,
-            None if self.settings.unmatched_denied => self.refused(
+            None if self.settings.unmatched_denied => self.denied(
                 UNMATCHED_DENY,
                 "no rule matches it, and --unmatched deny forbids unmatched destinations",
             ),
@@ -290,20 +289,13 @@ pub(super) fn is_metadata_server(host: &Host, port: u16, configured: Option<&(Ho
             &**name,
             "metadata.google.internal" | "metadata.goog" | "metadata"
         ),
-        Host::Ip(address) => equivalents(*address).any(|address| match address {
-            // Google assigns link-local IPv4 addresses only to the metadata server.
-            IpAddr::V4(address) => address.is_link_local(),
-            IpAddr::V6(address) => address == METADATA_V6,
-        }),
+        Host::Ip(address) => equivalents(*address).any(is_metadata_address),
     };
     well_known
         || configured.is_some_and(|(configured, its_port)| {
             *its_port == port && is_same_machine(configured, host)
         })
 }
-
-/// The metadata server's IPv6 address.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
 /// Returns whether both hosts are the same, in any spelling or address translation.
 fn is_same_machine(configured: &Host, asked: &Host) -> bool {

@@ -85,7 +85,7 @@ impl CompiledRule {
             audience,
             scopes: options.scopes.iter().map(ToString::to_string).collect(),
             account: options.principal().account().map(str::to_owned),
-            via: options.principal().via(),
+            via: options.principal().chain_clause(),
             header: gets_token.then(|| options.header.unwrap_or(HeaderMode::Auto).as_str()),
             plaintext: options.plaintext,
             built_in: false,

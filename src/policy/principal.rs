@@ -46,7 +46,7 @@ pub struct Delegated {
 /// A service account, and the identities that impersonate it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Impersonated {
-    /// The identity whose token authorises the calls: [`Principal::Attached`] or [`Principal::Account`].
+    /// The identity whose token authorizes the calls: [`Principal::Attached`] or [`Principal::Account`].
     pub(crate) base: Principal,
     /// The delegates and the target.
     pub(crate) chain: Impersonation,
@@ -65,14 +65,14 @@ impl Principal {
         }
     }
 
-    /// Returns a clause for messages that names the identity that obtains the token for the account: `impersonated by the base credential
-    /// through a@b.c`. `None` if the account obtains it itself.
-    pub(crate) fn via(&self) -> Option<String> {
-        self.via_of(BASE_CREDENTIAL)
+    /// Returns a clause for messages that names the identity that obtains the token for the account: `impersonated by
+    /// the base credential through a@b.c`. `None` if the account obtains it itself.
+    pub(crate) fn chain_clause(&self) -> Option<String> {
+        self.chain_clause_with(BASE_CREDENTIAL)
     }
 
-    /// Like [`via`](Self::via), with the name of the base credential's holder.
-    pub(crate) fn via_of(&self, holder: &str) -> Option<String> {
+    /// Like [`chain_clause`](Self::chain_clause), with the name of the base credential's holder.
+    pub(crate) fn chain_clause_with(&self, holder: &str) -> Option<String> {
         match self {
             Self::Attached | Self::Account(_) | Self::Source => None,
             Self::Delegated(delegated) => Some(format!(
@@ -96,7 +96,7 @@ impl Principal {
 
     /// Names the principal, with the name of the base credential's holder.
     pub(crate) fn name_of(&self, holder: &str) -> String {
-        match (self.account(), self.via_of(holder)) {
+        match (self.account(), self.chain_clause_with(holder)) {
             (None, _) if *self == Self::Source => "the source credential of the file".to_owned(),
             (None, _) => holder.to_owned(),
             (Some(account), None) => format!("the account {account}"),

@@ -141,7 +141,7 @@ impl Policy {
         for rule in &self.rules {
             if rule.matches_origin(&destination.origin) {
                 if rule.options.credential == Some(Credential::Deny) {
-                    return self.refused_by(&rule.name);
+                    return self.denied_by(&rule.name);
                 }
                 if !rule.pattern.has_path() {
                     return self.none(&rule.name, &TOO_MANY.into());
@@ -149,7 +149,7 @@ impl Policy {
             }
         }
         if self.settings.unmatched_denied {
-            self.refused(AMBIGUOUS, TOO_MANY)
+            self.denied(AMBIGUOUS, TOO_MANY)
         } else {
             self.none(&AMBIGUOUS.into(), &TOO_MANY.into())
         }

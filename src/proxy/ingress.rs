@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::credentials::{CredentialProvider, Resolved, RouteDecision};
+use super::credentials::{CredentialProvider, DecidedCall, RouteDecision};
 use crate::config::{AccessLog, HttpVersion, Route};
 use crate::destination::{Destination, Origin};
 use crate::diagnostics::LogEntry;
@@ -72,27 +72,27 @@ impl Ingress {
     }
 
     /// Returns the decision for one call.
-    pub(super) fn resolve(
+    pub(super) fn decide(
         &self,
         provider: &CredentialProvider,
         destination: &Destination,
-    ) -> Resolved {
+    ) -> DecidedCall {
         match self.route() {
             Some(route) => route
-                .resolve(provider)
-                .unwrap_or_else(|| provider.resolve_route_call(&route.route, destination)),
-            None => provider.resolve_call(destination),
+                .decide(provider)
+                .unwrap_or_else(|| provider.decide_route_call(&route.route, destination)),
+            None => provider.decide_call(destination),
         }
     }
 
     /// Returns whether a call that was rejected for this reason is logged. Calls without the password and calls over
     /// the limit are rate-limited to one line every few seconds.
-    pub(super) fn logs_refusal(&self, access_log: AccessLog, kind: ErrorKind) -> bool {
+    pub(super) fn logs_rejection(&self, access_log: AccessLog, kind: ErrorKind) -> bool {
         let is_flood = matches!(kind, ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached);
         if !is_flood || access_log == AccessLog::All {
             return true;
         }
-        let Some(suppressed) = self.metrics.refusals().due() else {
+        let Some(suppressed) = self.metrics.rejections().due() else {
             return false;
         };
         if suppressed > 0 {
@@ -136,15 +136,15 @@ impl IngressKind {
 impl RouteIngress {
     /// Returns the decision for every call; `None` if it depends on each request's path, or on the location of a
     /// service that is not known yet.
-    pub(crate) fn resolve(&self, provider: &CredentialProvider) -> Option<Resolved> {
-        provider.resolve_route(&self.route, &self.decision)
+    pub(crate) fn decide(&self, provider: &CredentialProvider) -> Option<DecidedCall> {
+        provider.decide_route(&self.route, &self.decision)
     }
 }
 
 /// Fetches the locations of the services that these routes lead to. Errors are logged.
 pub(crate) async fn locate_routes(provider: &CredentialProvider, routes: &[Arc<Ingress>]) {
     for service in routes.iter().filter_map(|ingress| ingress.service()) {
-        if let Err(error) = provider.locate(service).await {
+        if let Err(error) = provider.fetch_location(service).await {
             tracing::warn!(
                 help = LogEntry::ServiceNotLocated.page(),
                 "run://{service}: {error}"

@@ -16,7 +16,7 @@ use crate::telemetry::{AccessRecord, Code, access_log};
 
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after
 /// it.
-pub(crate) fn refusal(error: &Error) -> Vec<u8> {
+pub(crate) fn rejection(error: &Error) -> Vec<u8> {
     let status = error.kind().row().status;
     let body = problem_json(error.problem());
     let mut response = format!(
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn an_error_is_a_complete_response() {
         let error = Error::new(ErrorKind::TargetTooLong, "too long: \"\r\n");
-        let response = String::from_utf8(refusal(&error)).unwrap();
+        let response = String::from_utf8(rejection(&error)).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 414 URI Too Long\r\n"), "{head}");
         assert!(head.contains("\r\nproxy-status: sidentity; error=http_request_error; details=\""));

@@ -31,7 +31,7 @@ mod tunnel;
 pub(crate) use connection::{
     ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer,
 };
-pub(crate) use credentials::{CredentialProvider, RouteDecision};
+pub(crate) use credentials::{CredentialProvider, RouteDecision, UNIVERSE_TIMEOUT};
 pub(crate) use headers::browser::{is_cross_site, is_from_host, is_ours};
 pub use headers::hop_by_hop::strip_request;
 pub use headers::hop_by_hop::strip_response;
@@ -40,7 +40,7 @@ pub use headers::length::normalize_length;
 pub(crate) use in_flight::InFlight;
 pub(crate) use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress, locate_routes};
 pub(crate) use layers::record::Recorded;
-pub(crate) use malformed::refusal;
+pub(crate) use malformed::rejection;
 pub(crate) use request::body::{RequestBody, leave_head, next_of};
 pub(crate) use request::record::RequestRecord;
 pub use request::trailers::strip_trailers;

@@ -19,13 +19,13 @@ use tokio::time::timeout;
 use super::parse_error::{Received, automatic, classify};
 use crate::error::Error;
 use crate::lock::lock;
-use crate::proxy::refusal;
+use crate::proxy::rejection;
 
 /// The time that a client has to read the last response and to finish its upload.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The number of bytes that are read after a refusal. Closing with unread bytes would reset the connection and lose the
-/// refusal.
+/// The number of bytes that are read after a rejection. Closing with unread bytes would reset the connection and lose the
+/// rejection.
 const LINGER: usize = 1024 * 1024;
 
 /// The number of bytes that are discarded at a time.
@@ -236,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
 
     /// Returns the error of a client's bytes that are not a request, or `None` if the connection ended for another
     /// reason. `received` inspects the stream.
-    pub(super) fn refused(
+    pub(super) fn rejected(
         &self,
         ended: &(dyn StdError + 'static),
         received: impl Fn(&S) -> Received,
@@ -249,18 +249,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         classify(ended, answered, received)
     }
 
-    /// Ends a connection after hyper, with the refusal or with the withheld bytes. An upgraded connection goes on.
-    /// `may_answer` permits the refusal where nothing was withheld.
-    pub(super) async fn end(self, refused: Option<&Error>, may_answer: bool) {
+    /// Ends a connection after hyper, with the rejection or with the withheld bytes. An upgraded connection goes on.
+    /// `may_answer` permits the rejection where nothing was withheld.
+    pub(super) async fn end(self, rejected: Option<&Error>, may_answer: bool) {
         let Some((stream, withheld)) = self.0.lock().take() else {
             return;
         };
-        let answer = match refused {
-            Some(error) if !withheld.is_empty() || may_answer => refusal(error),
+        let answer = match rejected {
+            Some(error) if !withheld.is_empty() || may_answer => rejection(error),
             _ => withheld,
         };
         if !answer.is_empty() {
-            // A client that has closed or does not read misses the refusal.
+            // A client that has closed or does not read misses the rejection.
             let _ = timeout(LINGER_TIMEOUT, say(stream, &answer)).await;
         }
     }

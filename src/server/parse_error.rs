@@ -83,7 +83,7 @@ pub(super) fn classify(
 }
 
 /// The same as [`classify`], for an HTTP/2 connection.
-pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
+pub(super) fn rejected_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
     let full = cause(error, |error: &h2::Error| {
         error.get_io().is_some_and(is_full)
     });

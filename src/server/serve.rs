@@ -19,7 +19,7 @@ use super::evictable::{EvictableEntry, EvictableSet};
 use super::io::{ClientIo, ClientProtocol};
 use super::limits::{HttpLimits, IdleTimeout, ServerLimits};
 use super::malformed::{Filter, Filtered};
-use super::parse_error::{Received, refused_http2};
+use super::parse_error::{Received, rejected_http2};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
 use super::watchdog::{DeadlineAction, Watchdog};
@@ -140,17 +140,20 @@ pub(super) async fn serve<S, F>(
                 small: io.head_length() < many,
                 tls: io.begins_as_tls(),
             };
-            let refused = failed.and_then(|error| remains.refused(&error, received));
-            if let Some(error) = &refused {
+            let rejected = failed.and_then(|error| remains.rejected(&error, received));
+            if let Some(error) = &rejected {
                 malformed(Version::HTTP_11, error);
             }
             // hyper does not answer these two.
             let is_unanswered = is_preface
-                || refused
+                || rejected
                     .as_ref()
                     .is_some_and(|error| error.kind() == ErrorKind::LimitReached);
             remains
-                .end(refused.as_ref(), is_unanswered && !state.is_write_blocked())
+                .end(
+                    rejected.as_ref(),
+                    is_unanswered && !state.is_write_blocked(),
+                )
                 .await;
         }
         ClientProtocol::Http2 => {
@@ -161,7 +164,7 @@ pub(super) async fn serve<S, F>(
             let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
             let ended = limits.drive(&mut watchdog, pin!(connection)).await;
             if let Err(Some(error)) = ended
-                && let Some(error) = refused_http2(&error)
+                && let Some(error) = rejected_http2(&error)
             {
                 malformed(Version::HTTP_2, &error);
             }

@@ -21,7 +21,7 @@ pub struct ListenerMetrics {
     name: Arc<str>,
     counters: Arc<ListenerCounters>,
     recent: Arc<RecentErrors>,
-    refusals: LogThrottle,
+    rejections: LogThrottle,
 }
 
 /// The counters of a listener's name. They are kept over reloads. Metrics and status page read them.
@@ -68,7 +68,7 @@ impl ListenerMetrics {
             name: name.into(),
             counters,
             recent,
-            refusals: LogThrottle::default(),
+            rejections: LogThrottle::default(),
         }
     }
 
@@ -99,8 +99,8 @@ impl ListenerMetrics {
     }
 
     /// Returns the limit for log lines about rejected callers.
-    pub(crate) fn refusals(&self) -> &LogThrottle {
-        &self.refusals
+    pub(crate) fn rejections(&self) -> &LogThrottle {
+        &self.rejections
     }
 
     /// Counts and times a request that ended. A refused request counts as `none`.

@@ -34,7 +34,7 @@ pub(super) struct FactsInner {
 struct CachedFact {
     known: OnceLock<Arc<str>>,
     /// One task requests the fact and holds the lock; the others wait for its result.
-    asking: tokio::sync::Mutex<Backoff>,
+    fetching: tokio::sync::Mutex<Backoff>,
 }
 
 // === impl Facts ===
@@ -66,11 +66,11 @@ impl Facts {
     ///
     /// Fails if the fetch fails, like a token's.
     pub async fn universe(&self) -> Result<Arc<str>, Error> {
-        let ask = async {
+        let fetch = async {
             let known = self.request(Fact::Universe).await?;
             Ok(known.unwrap_or_else(|| DEFAULT_UNIVERSE.into()))
         };
-        self.0.universe.learn(ask).await
+        self.0.universe.get_or_fetch(fetch).await
     }
 
     /// Checks that there is a source, and logs nothing.
@@ -78,7 +78,7 @@ impl Facts {
     /// # Errors
     ///
     /// Fails if no credentials were found, or if the metadata server is disabled. Other errors may end by themselves.
-    pub(crate) async fn find(&self) -> Result<(), Error> {
+    pub(crate) async fn check_source_exists(&self) -> Result<(), Error> {
         match self.request(Fact::Universe).await {
             Err(error)
                 if matches!(
@@ -98,7 +98,10 @@ impl Facts {
     ///
     /// Fails if the fetch fails, like a token's.
     pub async fn project_id(&self) -> Result<Arc<str>, Error> {
-        self.0.project_id.learn(self.require(Fact::ProjectId)).await
+        self.0
+            .project_id
+            .get_or_fetch(self.require(Fact::ProjectId))
+            .await
     }
 
     /// Returns the project's number.
@@ -107,8 +110,8 @@ impl Facts {
     ///
     /// Fails if the fetch fails, like a token's.
     pub(crate) async fn project_number(&self) -> Result<Arc<str>, Error> {
-        let ask = self.require(Fact::ProjectNumber);
-        self.0.project_number.learn(ask).await
+        let fetch = self.require(Fact::ProjectNumber);
+        self.0.project_number.get_or_fetch(fetch).await
     }
 
     /// Returns the region.
@@ -117,7 +120,7 @@ impl Facts {
     ///
     /// Fails if the fetch fails, like a token's.
     pub(crate) async fn region(&self) -> Result<Arc<str>, Error> {
-        self.0.region.learn(self.require(Fact::Region)).await
+        self.0.region.get_or_fetch(self.require(Fact::Region)).await
     }
 
     /// Returns project number and region, as far as they are known already.
@@ -135,7 +138,8 @@ impl Facts {
     /// Fails if the fetch fails, like a token's.
     pub async fn email(&self, principal: &Principal) -> Result<Arc<str>, Error> {
         let fact = self.email_fact(principal);
-        fact.learn(self.require(Fact::Email(principal))).await
+        fact.get_or_fetch(self.require(Fact::Email(principal)))
+            .await
     }
 
     /// Returns the universe domain, if it is known already.
@@ -226,14 +230,14 @@ impl CachedFact {
         }
     }
 
-    async fn learn(
+    async fn get_or_fetch(
         &self,
-        ask: impl Future<Output = Result<Arc<str>, FetchError>>,
+        fetch: impl Future<Output = Result<Arc<str>, FetchError>>,
     ) -> Result<Arc<str>, Error> {
         if let Some(known) = self.known.get() {
             return Ok(Arc::clone(known));
         }
-        let mut backoff = self.asking.lock().await;
+        let mut backoff = self.fetching.lock().await;
         // Another request may have fetched it, or failed, while this one waited.
         if let Some(known) = self.known.get() {
             return Ok(Arc::clone(known));
@@ -241,7 +245,7 @@ impl CachedFact {
         if let Some((error, wait)) = backoff.last_error().zip(backoff.left(Now::now())) {
             return Err(error.to_error(wait));
         }
-        match ask.await {
+        match fetch.await {
             Ok(value) => {
                 backoff.succeeded();
                 Ok(Arc::clone(self.known.get_or_init(|| value)))

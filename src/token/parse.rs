@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::clock::{Deadline, Now};
 use super::rfc3339;
-use super::value::{Age, Token};
+use super::value::{Freshness, Token};
 
 /// The longest lifetime that is accepted. Google's tokens live one hour, and up to twelve by policy.
 const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
@@ -262,9 +262,9 @@ fn is_only(aud: &Value, audience: &str) -> bool {
 
 fn token(value: &str, expires: Deadline, now: Now) -> Result<Token, Malformed> {
     let token = Token::new(value, expires, now).ok_or(Malformed::NotVisible)?;
-    match token.age(now) {
-        Age::Expired => Err(Malformed::Expired),
-        Age::Expiring | Age::Stale | Age::Fresh => Ok(token),
+    match token.freshness(now) {
+        Freshness::Expired => Err(Malformed::Expired),
+        Freshness::Expiring | Freshness::Stale | Freshness::Fresh => Ok(token),
     }
 }
 

@@ -8,19 +8,19 @@ use arc_swap::ArcSwapOption;
 use super::clock::Now;
 use super::fetch_error::FetchError;
 use super::priority::FetchPriority;
-use super::value::{Age, Token};
+use super::value::{Freshness, Token};
 use crate::error::Error;
 use crate::lock::lock;
 use crate::policy::{Credential, TokenKey};
 use crate::telemetry::Lookup;
 
-mod in_flight;
+mod fetch_task;
 mod shared;
 mod state;
 mod status;
 
-use in_flight::FetchPlan;
-pub(super) use in_flight::FetchWaiter;
+use fetch_task::FetchPlan;
+pub(super) use fetch_task::FetchWaiter;
 pub(super) use shared::SlotRegistry;
 use state::{FetchResult, FetchState};
 pub use status::SlotState;
@@ -95,7 +95,7 @@ impl Slot {
     pub fn ready(&self, now: Now) -> Option<Arc<Token>> {
         let current = self.current.load();
         let token = current.as_ref()?;
-        if token.age(now) != Age::Fresh {
+        if token.freshness(now) != Freshness::Fresh {
             return None;
         }
         self.mark_used();
@@ -170,7 +170,7 @@ impl Slot {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub fn refresh_if_stale(self: &Arc<Self>) {
+    pub fn refresh_unless_fresh(self: &Arc<Self>) {
         let _runs_in_background = self.refresh();
     }
 
@@ -183,7 +183,7 @@ impl Slot {
     pub fn prefetch(self: &Arc<Self>) {
         self.priority.raise();
         self.held_by_route.store(true, Ordering::Relaxed);
-        self.refresh_if_stale();
+        self.refresh_unless_fresh();
     }
 
     /// Reverts [`prefetch`](Self::prefetch), when no route holds the slot any more. The token is then refreshed only
@@ -252,7 +252,7 @@ impl Slot {
 
     pub(super) fn refresh(self: &Arc<Self>) -> Option<FetchWaiter> {
         let now = Now::now();
-        if self.age(now) == Some(Age::Fresh) {
+        if self.freshness(now) == Some(Freshness::Fresh) {
             return None;
         }
         let mut state = self.state();
@@ -265,8 +265,11 @@ impl Slot {
         let mut state = self.state();
         // Loaded under the lock, so that the result of a fetch that has just ended is seen.
         let current = self.current.load_full();
-        let token = current.filter(|token| token.age(now) != Age::Expired);
-        if let Some(token) = token.as_ref().filter(|token| token.age(now) == Age::Fresh) {
+        let token = current.filter(|token| token.freshness(now) != Freshness::Expired);
+        if let Some(token) = token
+            .as_ref()
+            .filter(|token| token.freshness(now) == Freshness::Fresh)
+        {
             return NextStep::Serve(Arc::clone(token));
         }
         let plan = self.plan_fetch(&mut state, now);
@@ -275,7 +278,9 @@ impl Slot {
         let waiter = plan.map(|plan| plan.execute(self));
         match (token, waiter) {
             (Some(token), None) => NextStep::Serve(token),
-            (Some(token), Some(_)) if token.age(now) >= Age::Stale => NextStep::Serve(token),
+            (Some(token), Some(_)) if token.freshness(now) >= Freshness::Stale => {
+                NextStep::Serve(token)
+            }
             (_, Some(waiter)) => NextStep::Wait(waiter),
             (None, None) => NextStep::Fail(error),
         }
@@ -339,11 +344,14 @@ impl Slot {
     fn usable(&self, now: Now) -> Option<Arc<Token>> {
         self.current
             .load_full()
-            .filter(|token| token.age(now) != Age::Expired)
+            .filter(|token| token.freshness(now) != Freshness::Expired)
     }
 
-    fn age(&self, now: Now) -> Option<Age> {
-        self.current.load().as_ref().map(|token| token.age(now))
+    fn freshness(&self, now: Now) -> Option<Freshness> {
+        self.current
+            .load()
+            .as_ref()
+            .map(|token| token.freshness(now))
     }
 
     fn mark_used(&self) {

@@ -99,7 +99,7 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
 
 /// The metadata server next to a credential file. It knows the region, but issues no tokens.
 #[derive(Debug)]
-struct InstanceFacts(MetadataClient);
+struct MetadataFacts(MetadataClient);
 
 /// The token sources of the process. The first one that serves a principal and issues
 /// the kind of token is used. Clones share the sources.
@@ -181,7 +181,7 @@ impl TokenSources {
         sources.push(Arc::new(DelegationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(SignedJwtSource(impersonator))); // for any account that no source before signs for
         if credentials.file().is_some() && credentials.beside_metadata_server {
-            sources.push(Arc::new(InstanceFacts(metadata(None)))); // the project's number and the region are in no file
+            sources.push(Arc::new(MetadataFacts(metadata(None)))); // the project's number and the region are in no file
         }
         for source in &sources {
             metrics.expect_fetches(source.kind());
@@ -293,9 +293,9 @@ fn of_file(
     })
 }
 
-// === impl InstanceFacts ===
+// === impl MetadataFacts ===
 
-impl TokenSource for InstanceFacts {
+impl TokenSource for MetadataFacts {
     fn describe(&self) -> &str {
         self.0.describe()
     }

@@ -37,7 +37,7 @@ pub struct Token {
 
 /// How a token may be used, by its remaining lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Age {
+pub(super) enum Freshness {
     /// Not sent.
     Expired,
     /// Sent only if no new token can be fetched.
@@ -98,16 +98,16 @@ impl Token {
         self.bearer == other.bearer
     }
 
-    pub(super) fn age(&self, now: Now) -> Age {
+    pub(super) fn freshness(&self, now: Now) -> Freshness {
         let left = self.left(now);
         if left > self.fresh_above {
-            Age::Fresh
+            Freshness::Fresh
         } else if left >= EXPIRING_BELOW {
-            Age::Stale
+            Freshness::Stale
         } else if left > EXPIRED_AT {
-            Age::Expiring
+            Freshness::Expiring
         } else {
-            Age::Expired
+            Freshness::Expired
         }
     }
 

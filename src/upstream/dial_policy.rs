@@ -4,11 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::connect_to::redirect;
 use crate::config::ConnectTo;
-use crate::destination::{Host, Origin, equivalents};
+use crate::destination::{Host, Origin, equivalents, is_metadata_address};
 use crate::error::ErrorKind;
-
-/// The metadata server on IPv6-only machines.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
 /// The addresses that are refused, independent of the name that resolved to them.
 ///
@@ -112,12 +109,7 @@ impl DialPolicy {
 }
 
 fn is_metadata(ip: IpAddr, port: u16, extra: &[SocketAddr]) -> bool {
-    let well_known = match ip {
-        // All of link-local, because GKE's metadata server has another address of it.
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip == METADATA_V6,
-    };
-    well_known
+    is_metadata_address(ip)
         || extra
             .iter()
             .any(|extra| extra.port() == port && reaches(ip, port, *extra))

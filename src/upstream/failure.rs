@@ -269,7 +269,7 @@ impl From<Failure> for Error {
         }
         if failure.refused {
             // The reason with which hyper resets the app's own stream.
-            error = error.refused(h2::Error::from(h2::Reason::REFUSED_STREAM));
+            error = error.unprocessed(h2::Error::from(h2::Reason::REFUSED_STREAM));
         }
         error
     }

@@ -268,7 +268,7 @@ fn explain_and_token_say_that_a_call_to_the_sidecar_itself_is_refused() {
     ] {
         let explained = sidentity(&[&["explain"], &flags[..], &[url]].concat(), &env);
         assert!(
-            out(&explained).contains("refuses this call with 508"),
+            out(&explained).contains("rejects this call with 508"),
             "{url}: {}",
             out(&explained)
         );
@@ -279,7 +279,7 @@ fn explain_and_token_say_that_a_call_to_the_sidecar_itself_is_refused() {
         );
         let token = sidentity(&[&["token"], &flags[..], &[url]].concat(), &env);
         assert_eq!(token.status.code(), Some(1), "{url}");
-        let why = "it is a listener of the sidecar itself, and a call to it is refused with 508";
+        let why = "it is a listener of the sidecar itself, and a call to it is rejected with 508";
         assert!(err(&token).contains(why), "{url}: {}", err(&token));
     }
     for url in [

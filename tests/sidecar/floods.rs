@@ -71,9 +71,9 @@ async fn a_flood_without_the_password_does_not_block_authenticated_callers() {
     let at = upstream.address.to_string();
     let _flood = flood(sidecar.proxy(), &at, 2, 4200).await;
     let began = Instant::now();
-    let authorised = ("proxy-authorization", "Basic dXNlcjpzZWNyZXQ=");
+    let authorized = ("proxy-authorization", "Basic dXNlcjpzZWNyZXQ=");
     let url = format!("http://{at}/");
-    let response = proxied(sidecar.proxy(), &url, &[authorised]).await;
+    let response = proxied(sidecar.proxy(), &url, &[authorized]).await;
     assert_eq!(response.status(), 200);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     let peak = sidecar.peak_memory();

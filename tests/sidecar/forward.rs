@@ -339,7 +339,7 @@ async fn the_page_says_that_a_call_to_the_sidecar_itself_is_refused() {
             assert_eq!(response.status(), 508, "{url}");
             let explained = explained(&url).await;
             assert!(
-                explained.contains("refuses this call with 508"),
+                explained.contains("rejects this call with 508"),
                 "{url}: {explained}"
             );
         }
@@ -348,7 +348,7 @@ async fn the_page_says_that_a_call_to_the_sidecar_itself_is_refused() {
     let explained = explained(&format!("http://localhost:{port}/x")).await;
     assert!(explained.contains("https://svc.a.run.app"), "{explained}");
     assert!(
-        explained.contains("proxy refuses this URL with 508"),
+        explained.contains("proxy rejects this URL with 508"),
         "{explained}"
     );
 }

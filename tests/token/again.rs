@@ -180,7 +180,7 @@ fn a_response_received_before_a_freeze_is_not_used_after_expiry() {
         .build()
         .unwrap();
     here.block_on(async {
-        slot.refresh_if_stale();
+        slot.refresh_unless_fresh();
         while server.count(Kind::Access) == 0 {
             tokio::task::yield_now().await;
         }

@@ -177,7 +177,7 @@ async fn a_refused_request_with_a_large_body_is_left_to_the_caller() {
     let sent = request(Method::POST, "/", text(body));
     let error = client.send(&h2c(), sent).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionTerminated);
-    assert!(error.is_refused());
+    assert!(error.is_unprocessed());
     assert_eq!(server.heads(), ["refused"]);
 }
 

@@ -51,7 +51,7 @@ impl From<SlotStatus> for TokenRow {
             audience,
             scopes,
             account: status.key.principal.account().map(text),
-            via: status.key.principal.via(),
+            via: status.key.principal.chain_clause(),
             state: status.state.as_str(),
             expires: status.expires_at.map(Time),
             left_seconds: status.left.as_ref().map(Duration::as_secs),

@@ -132,13 +132,13 @@ impl InheritedCertificates {
         if name == SYSTEM_FOLDER {
             // A missing file is common, so it gets no warning.
             for folder in value.split(':') {
-                self.take(config::certificates(folder).unwrap_or_default());
+                self.take(config::usable_certificates(folder).unwrap_or_default());
             }
             return;
         }
         let read = match value.trim_start().starts_with("-----BEGIN ") {
-            true => config::certificates_in(value),
-            false => config::certificates(value),
+            true => config::usable_certificates_in(value),
+            false => config::usable_certificates(value),
         };
         match read {
             Ok(certificates) => self.take(certificates),

@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::signals::{Signals, in_foreground};
+use super::forwarded_signals::{Signals, in_foreground};
 use crate::children;
 use crate::cli::exit::Exit;
 

@@ -2,7 +2,7 @@
 //! proxy.
 
 use super::direct;
-use crate::config::{Config, Env, OptionKey, RawConfig, UpstreamProxy, check_upstream_proxy};
+use crate::config::{Config, Env, OptionKey, RawConfig, check_upstream_proxy};
 use crate::policy::{NoProxy, NoProxyEntry};
 
 /// The variables that name the caller's proxy, in the order of precedence, as in Go.
@@ -58,7 +58,7 @@ impl InheritedProxy {
     pub(super) fn in_use(&self, config: &Config) -> Option<String> {
         let variable = self.variable?;
         let proxy = config.upstream.proxy.as_deref()?;
-        if !is_of(proxy, variable) {
+        if !proxy.is_from_variable(variable) {
             return None;
         }
         let egress = &proxy.egress;
@@ -87,11 +87,6 @@ impl InheritedProxy {
         let why = proxy.as_ref().err()?;
         Some(format!("{variable}: {why}"))
     }
-}
-
-/// Returns whether this variable names the proxy.
-pub(super) fn is_of(proxy: &UpstreamProxy, variable: &str) -> bool {
-    proxy.place.strip_prefix("environment ") == Some(variable)
 }
 
 #[cfg(test)]

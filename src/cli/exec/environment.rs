@@ -27,7 +27,7 @@ pub(super) struct ChildEnv {
 
 /// The differences between the command's environment and that of this process.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct EnvChanges {
     /// Names and values of variables to set.
     pub(super) set: Vec<(String, String)>,
     /// Names of variables to remove.
@@ -65,10 +65,10 @@ impl ChildEnv {
         java: SocketAddr,
         inherited: proxies::ProxyVariables,
         env: &Env,
-    ) -> Changes {
-        let mut changes = Changes {
+    ) -> EnvChanges {
+        let mut changes = EnvChanges {
             removed: inherited.removed,
-            ..Changes::default()
+            ..EnvChanges::default()
         };
         let url = match &self.credentials {
             Some(credentials) => format!("http://{}@{proxy}", userinfo(credentials)),
@@ -112,9 +112,9 @@ impl ChildEnv {
     }
 }
 
-// === impl Changes ===
+// === impl EnvChanges ===
 
-impl Changes {
+impl EnvChanges {
     fn set(&mut self, name: &str, value: &str) {
         self.set.push((name.to_owned(), value.to_owned()));
     }

@@ -173,7 +173,7 @@ impl ProxyVariables {
 /// Returns whether the variable names the proxy that the sidecar uses.
 fn is_in_use(name: &str, origin: Option<&str>, proxy: &UpstreamProxy) -> bool {
     let url = proxy.egress.to_string();
-    egress::is_of(proxy, name)
+    proxy.is_from_variable(name)
         || origin.is_some_and(|origin| {
             let origin = origin.to_ascii_lowercase();
             origin == url || Some(&*origin) == url.strip_prefix("http://")

@@ -11,9 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{MetadataServerArgs, cannot_listen, reachable};
 use crate::app;
+use crate::cli::detached_thread::on_detached_thread;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
-use crate::cli::read_apart::read_apart;
 use crate::cli::runtime::{block_on, runtime};
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
@@ -159,7 +159,7 @@ impl ServedCredential {
             Base::File(_) => false,
         };
         if is_doubtful {
-            let found = provider.instance().find().await;
+            let found = provider.instance().check_source_exists().await;
             found.map_err(|error| error.detail().to_owned())?;
         }
         let principal = provider.policy().default_principal().clone();
@@ -222,7 +222,7 @@ async fn reload(
             std::future::pending::<()>().await;
         }
         let (args, env) = (args.clone(), env.clone());
-        let served = match read_apart(move || load(&args, &env)).await {
+        let served = match on_detached_thread(move || load(&args, &env)).await {
             Err(error) => Err(error.to_string()),
             Ok(Ok(config)) => ServedCredential::of(config, logins).await,
             Ok(Err(problems)) => {
@@ -258,7 +258,7 @@ fn greeting(config: &Config, principal: &Principal, known: &KnownIdentity) -> St
     let project = known.project_id.as_ref();
     let project = project.map_or_else(String::new, |id| format!(", project {id}"));
     let via = principal
-        .via()
+        .chain_clause()
         .map_or_else(String::new, |via| format!(", {via}"));
     format!(
         "real tokens of {account}{via}, from {}{project}.",

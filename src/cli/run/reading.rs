@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::pin::Pin;
 
-use crate::cli::read_apart::read_apart;
+use crate::cli::detached_thread::on_detached_thread;
 use crate::config::{self, Config, Diagnostic, Env, RawConfig};
 
 type Loaded = io::Result<Result<Config, Vec<Diagnostic>>>;
@@ -32,7 +32,7 @@ impl Reading {
             self.next = Some((flags, env));
             return;
         }
-        let read = read_apart(move || config::load(&flags, &env));
+        let read = on_detached_thread(move || config::load(&flags, &env));
         self.current = Some(Box::pin(read));
     }
 

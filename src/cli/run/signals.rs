@@ -19,7 +19,7 @@ pub(super) struct ShutdownSignals {
 pub(super) struct ControlSignals {
     child: Signal,
     hangup: Signal,
-    stop: Signal,
+    terminal_stop: Signal,
     proceed: Signal,
 }
 
@@ -42,17 +42,17 @@ impl ShutdownSignals {
         })
     }
 
-    /// Cancels `stop` at the first signal. Completes with the number of the second.
-    pub(super) async fn second(mut self, stop: CancellationToken) -> u8 {
+    /// Cancels `stop` at the first signal. Completes with the second.
+    pub(super) async fn cancel_then_wait(mut self, stop: CancellationToken) -> Number {
         self.next().await;
         stop.cancel();
         self.next().await
     }
 
-    async fn next(&mut self) -> u8 {
+    async fn next(&mut self) -> Number {
         tokio::select! {
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => Number::TERM,
+            _ = self.interrupt.recv() => Number::INT,
         }
     }
 }
@@ -64,7 +64,7 @@ impl ControlSignals {
         Ok(Self {
             child: listen(SignalKind::child())?,
             hangup: listen(SignalKind::hangup())?,
-            stop: listen(SignalKind::from_raw(Number::TSTP.as_raw()))?,
+            terminal_stop: listen(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             proceed: listen(SignalKind::from_raw(Number::CONT.as_raw()))?,
         })
     }
@@ -78,7 +78,7 @@ impl ControlSignals {
                 _ = self.proceed.recv() => return SignalAction::Resumed,
                 // The first process of a container inherits orphans too.
                 _ = self.child.recv() => children::reap(),
-                _ = self.stop.recv() => {
+                _ = self.terminal_stop.recv() => {
                     if io::stdin().is_terminal() {
                         // Ctrl-Z in a terminal stops the process, as users expect.
                         let _ = kill_process(getpid(), Number::STOP);

@@ -40,7 +40,7 @@ pub(super) fn system(file: &str) -> Result<(), String> {
 /// # Errors
 ///
 /// The file cannot be read, or has no usable certificate.
-pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn usable_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = if Path::new(path).is_dir() {
         let files = hashed(path)?;
         if files.is_empty() {
@@ -71,7 +71,7 @@ pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 /// # Errors
 ///
 /// The text has no usable certificate.
-pub fn usable_text(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn usable_certificates_in(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     // npm also accepts escaped line breaks.
     let pem = pem.replace("\\n", "\n");
     some(usable_in(pem.as_bytes()))

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret};
 use super::super::options::OptionKey;
-use super::super::raw::RawConfig;
+use super::super::raw::{RawConfig, variable_place};
 use super::super::{Listen, Route, UpstreamProxy};
 use crate::destination::{Host, Origin, Scheme, equivalents};
 use crate::policy::{EgressProxy, NoProxy, NoProxyEntry};
@@ -24,12 +24,21 @@ struct Url {
     authorization: Option<HeaderValue>,
 }
 
+// === impl UpstreamProxy ===
+
+impl UpstreamProxy {
+    /// Returns whether this variable of the environment names the proxy.
+    pub fn is_from_variable(&self, variable: &str) -> bool {
+        *self.place == *variable_place(variable)
+    }
+}
+
 /// Checks whether `text` is a valid `--upstream-proxy`.
 ///
 /// # Errors
 ///
 /// Returns the accepted form, without a part of the text that may be a password.
-pub fn check(text: &str) -> Result<(), String> {
+pub fn check_upstream_proxy(text: &str) -> Result<(), String> {
     parse(text).map(drop)
 }
 

@@ -209,7 +209,7 @@ proptest! {
         let _ = value::listen::parse(&text);
         let _ = value::listen::prefix(&text);
         let _ = value::connect_to::parse(&text);
-        let _ = value::duration::any(&text);
+        let _ = parse_duration(&text);
         let _ = value::auth::expected(&text, None);
         for name in OptionKey::ALL.iter().copied() {
             if name != OptionKey::UpstreamCa {

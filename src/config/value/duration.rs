@@ -8,7 +8,7 @@ use super::super::diagnostic::quote;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Parses `5s`, `1m30s`, `500ms` and `0s`.
-pub(crate) fn any(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{} has no unit: write {text}s", quote(text)));
@@ -27,7 +27,7 @@ pub(crate) fn any(text: &str) -> Result<Duration, String> {
 
 /// Parses a duration that is not zero.
 pub(in crate::config) fn positive(text: &str) -> Result<Duration, String> {
-    let time = any(text)?;
+    let time = parse_duration(text)?;
     if time.is_zero() {
         return Err(format!(
             "{} must be greater than zero, like 5s",

@@ -187,7 +187,7 @@ impl std::fmt::Display for Purpose<'_> {
             TokenKind::Jwt { audience } => write!(f, "signed JWT for {audience}")?,
         }
         match key.principal.account() {
-            Some(account) => match key.principal.via() {
+            Some(account) => match key.principal.chain_clause() {
                 Some(via) => write!(f, " (account {account}, {via})"),
                 None => write!(f, " (account {account})"),
             },

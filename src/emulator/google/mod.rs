@@ -31,7 +31,7 @@ mod iam;
 mod iap;
 mod jwt;
 mod oauth;
-mod sigv4;
+mod sigv4_verifier;
 mod sts;
 mod subject;
 mod users;

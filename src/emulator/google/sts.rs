@@ -12,7 +12,7 @@ use super::error_response::{ErrorResponse, insert};
 use super::form::Form;
 use super::jwt::Jwt;
 use super::oauth::SKEW;
-use super::{Google, sigv4};
+use super::{Google, sigv4_verifier};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -104,7 +104,7 @@ pub(super) fn exchange(
         .collect();
     let token = form.required("subject_token")?;
     let subject = match (form.required("subject_token_type")?, provider) {
-        (AWS4, "aws") => sigv4::verify(token, audience, google.aws(), now)
+        (AWS4, "aws") => sigv4_verifier::verify(token, audience, google.aws(), now)
             .map_err(|why| ErrorResponse::oauth("invalid_grant", why))?,
         (JWT | ID_TOKEN, "oidc") => oidc(google, token, audience, now)?,
         (SAML2, "saml") if token == SAML => "saml-user".to_owned(),

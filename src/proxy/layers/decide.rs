@@ -11,7 +11,7 @@ use tower::layer::layer_fn;
 use crate::destination::Scheme;
 use crate::error::{Error, ErrorKind};
 use crate::policy::CredentialGrant;
-use crate::proxy::credentials::{CredentialProvider, Resolved};
+use crate::proxy::credentials::{CredentialProvider, DecidedCall};
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Decided, Stripped};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
@@ -46,18 +46,18 @@ impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
 
     fn call(&self, stripped: Stripped) -> Self::Future {
         let route = stripped.record.ingress().route();
-        if let Some(resolved) = route.and_then(|route| route.decision.get().cloned()) {
-            return self.go(stripped, resolved);
+        if let Some(decided) = route.and_then(|route| route.decision.get().cloned()) {
+            return self.go(stripped, decided);
         }
-        if !self.provider.must_wait(&stripped.destination) {
-            return self.resolve(stripped);
+        if !self.provider.must_wait_for_universe(&stripped.destination) {
+            return self.decide(stripped);
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
             let mut waiting = UndecidedRequest(Some(stripped));
-            this.provider.learn_universe().await;
+            this.provider.wait_for_universe().await;
             match waiting.0.take() {
-                Some(stripped) => this.resolve(stripped).await,
+                Some(stripped) => this.decide(stripped).await,
                 None => std::future::pending().await,
             }
         })
@@ -65,13 +65,13 @@ impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
 }
 
 impl<S: ProxyService<Decided>> Decide<S> {
-    fn resolve(&self, stripped: Stripped) -> MaybeBoxed<S::Future> {
+    fn decide(&self, stripped: Stripped) -> MaybeBoxed<S::Future> {
         let ingress = stripped.record.ingress();
-        let resolved = ingress.resolve(&self.provider, &stripped.destination);
-        self.go(stripped, resolved)
+        let decided = ingress.decide(&self.provider, &stripped.destination);
+        self.go(stripped, decided)
     }
 
-    fn go(&self, stripped: Stripped, resolved: Resolved) -> MaybeBoxed<S::Future> {
+    fn go(&self, stripped: Stripped, decided: DecidedCall) -> MaybeBoxed<S::Future> {
         let Stripped {
             request,
             record,
@@ -79,7 +79,7 @@ impl<S: ProxyService<Decided>> Decide<S> {
             by_service_name,
             wants_upgrade,
         } = stripped;
-        let Resolved { decision, slot } = resolved;
+        let DecidedCall { decision, slot } = decided;
         // Requests inside a tunnel have decisions of their own, and may have other paths.
         let is_tunnel = request.method() == Method::CONNECT;
         let upgraded_to_tls = destination.origin.scheme == Scheme::Http

@@ -2,7 +2,7 @@
 //! 503 at once, so that a flood leaves descriptors for the responses. The same applies above `--max-memory`, if closing
 //! idle upstream connections does not free enough.
 //!
-//! A caller without the proxy's password is rejected first: it must not use the capacity of authorised callers.
+//! A caller without the proxy's password is rejected first: it must not use the capacity of authorized callers.
 
 mod authenticate;
 

@@ -93,7 +93,7 @@ where
 
 /// Returns the response for an error. Returns an error to reset the stream or, over HTTP/1, to close the connection.
 fn rescue(record: &RequestRecord, is_grpc: bool, error: Error) -> LayerResult {
-    if error.is_refused() && record.is_http2() {
+    if error.is_unprocessed() && record.is_http2() {
         // hyper resets the stream with REFUSED_STREAM, and the app may send the request again.
         record.set_failed(&error, Some(error.kind().row().status));
         record.transfer().complete();

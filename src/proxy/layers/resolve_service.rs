@@ -73,12 +73,12 @@ impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
                 )),
             );
         }
-        if let Some(located) = self.provider.located(&service) {
+        if let Some(located) = self.provider.known_location(&service) {
             return self.go_to(addressed, located);
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
-            let located = this.provider.locate(&service).await;
+            let located = this.provider.fetch_location(&service).await;
             this.go_to(addressed, located).await
         })
     }

@@ -138,7 +138,7 @@ async fn the_liveness_probe_refreshes_used_and_configured_tokens() {
     // The request that waited for the fetch used the token too.
     cache.slot(&id("https://once")).token().await.unwrap();
     let unused = cache.slot(&id("https://unused"));
-    unused.refresh_if_stale();
+    unused.refresh_unless_fresh();
     assert_eq!(cache.refresh_stale().0.len(), 0, "all are fresh");
     sleep(SECOND).await;
     assert_eq!(source.calls(), 4);
@@ -190,7 +190,7 @@ async fn the_metric_shows_the_earliest_expiry_of_the_tokens_in_use() {
         cache.slot(&id("https://idle")),
         cache.slot(&id("https://busy")),
     );
-    idle.refresh_if_stale();
+    idle.refresh_unless_fresh();
     sleep(SECOND).await;
     busy.token().await.unwrap();
     assert_eq!(expiry(&metrics, "access"), 0.0);

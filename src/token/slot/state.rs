@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::in_flight::{FetchPlan, InFlightFetch};
+use super::fetch_task::{FetchPlan, InFlightFetch};
 use crate::error::Error;
 use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Fetch;
 use crate::token::backoff::Backoff;
 use crate::token::clock::{Deadline, Now};
 use crate::token::fetch_error::FetchError;
-use crate::token::value::{Age, Token};
+use crate::token::value::{Freshness, Token};
 
 /// The pause after a fetch that returned no fresh token. A source with a cache, such as the metadata server, may
 /// return the same token again.
@@ -118,11 +118,11 @@ impl FetchState {
                 (Arc::clone(&token), Some(token))
             }
         };
-        let pauses = match token.age(now) {
-            Age::Fresh => false,
+        let pauses = match token.freshness(now) {
+            Freshness::Fresh => false,
             // The server may have cached the first token for long. It is refreshed like any other stale token.
-            Age::Stale => !first,
-            Age::Expiring | Age::Expired => true,
+            Freshness::Stale => !first,
+            Freshness::Expiring | Freshness::Expired => true,
         };
         self.next_refresh = pauses.then(|| {
             let pause = if token.left(now) < SHORT {

@@ -7,7 +7,7 @@ use crate::error::{SourceKind, TokenFault};
 use crate::policy::TokenKey;
 use crate::token::clock::Now;
 use crate::token::fetch_error::FetchError;
-use crate::token::value::{Age, Token};
+use crate::token::value::{Freshness, Token};
 
 /// A snapshot of a slot, without secrets.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ pub enum SlotState {
     Empty,
     /// A token that is sent at once.
     Fresh,
-    /// A token that may be sent and should be replaced.
-    Stale,
+    /// A token that is stale or expiring: it may be sent and should be replaced. The page calls both `stale`.
+    NotFresh,
     /// A token that must not be sent.
     Expired,
 }
@@ -58,11 +58,11 @@ impl SlotStatus {
         let backoff = state.backoff();
         Self {
             key: key.clone(),
-            state: match token.map(|token| token.age(now)) {
+            state: match token.map(|token| token.freshness(now)) {
                 None => SlotState::Empty,
-                Some(Age::Fresh) => SlotState::Fresh,
-                Some(Age::Stale | Age::Expiring) => SlotState::Stale,
-                Some(Age::Expired) => SlotState::Expired,
+                Some(Freshness::Fresh) => SlotState::Fresh,
+                Some(Freshness::Stale | Freshness::Expiring) => SlotState::NotFresh,
+                Some(Freshness::Expired) => SlotState::Expired,
             },
             expires_at: token.map(Token::expires_at),
             left: token.map(|token| token.left(now)),
@@ -86,7 +86,7 @@ impl SlotState {
         match self {
             Self::Empty => "empty",
             Self::Fresh => "fresh",
-            Self::Stale => "stale",
+            Self::NotFresh => "stale",
             Self::Expired => "expired",
         }
     }

@@ -170,7 +170,7 @@ async fn the_status_shows_no_token() {
     assert!(rig.slot.status().fetching);
     settle().await;
     let status = rig.slot.status();
-    assert_eq!(status.state, SlotState::Stale);
+    assert_eq!(status.state, SlotState::NotFresh);
     assert_eq!(status.left, Some(secs(224)));
     assert_eq!(status.failures, 1);
     assert_eq!(status.retry_in, Some(secs(1)));

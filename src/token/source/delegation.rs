@@ -108,13 +108,13 @@ impl DelegationSource {
         check_universe(&signer.universe, subject)?;
         let account = &signer.account;
         let email = account.email();
-        let mut right = self.0.authorise(&signer, end).await?;
+        let mut caller_token = self.0.caller_token(&signer, end).await?;
         let claims = claims(email, subject, &scopes, Now::now().wall);
         let what = format!("an assertion for {subject}");
         let assertion = loop {
-            let caller = right.caller();
+            let caller = caller_token.caller();
             match iam::sign_jwt(client, account, caller, &claims, &what, priority, end).await {
-                Err(error) if right.renew(&error).await => {}
+                Err(error) if caller_token.renew(&error).await => {}
                 result => break result?,
             }
         };

@@ -3,7 +3,7 @@
 //! The identity's own token comes from its slot. It is cached, fetched once for all callers, and refreshed like any
 //! other token.
 
-mod authorisation;
+mod caller_token;
 mod file_target;
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
-use self::authorisation::Authorisation;
+use self::caller_token::CallerToken;
 pub(super) use self::file_target::FileTarget;
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
@@ -63,7 +63,7 @@ pub(super) struct Impersonator {
     client: OnceLock<EndpointClient>,
 }
 
-/// An account, and the principal whose token authorises calls for it.
+/// An account, and the principal whose token authorizes calls for it.
 #[derive(Debug)]
 pub(super) struct AuthorizedAccount {
     pub(super) account: TargetAccount,
@@ -251,12 +251,12 @@ impl Impersonator {
         })
     }
 
-    /// Returns the authorisation to call for the account: the base's token.
-    pub(super) async fn authorise(
+    /// Returns the token that authorizes calls for the account: that of the base.
+    pub(super) async fn caller_token(
         &self,
         signer: &AuthorizedAccount,
         end: Instant,
-    ) -> Result<Authorisation, FetchError> {
+    ) -> Result<CallerToken, FetchError> {
         let slot = self.context.access_token(&signer.base, CLOUD_PLATFORM)?;
         let email = signer.account.email();
         let fetched = timeout_at(end + BASE_GRACE, slot.token_for_source()).await;
@@ -269,7 +269,7 @@ impl Impersonator {
             let base = self.name(&signer.base);
             error.prefixed(&format!("{email} needs a token of {base}"))
         })?;
-        Ok(Authorisation {
+        Ok(CallerToken {
             holder: self.holder.clone().filter(|_| self.is_holder(&signer.base)),
             facts: self.facts()?,
             base: signer.base.clone(),
@@ -324,12 +324,12 @@ impl Impersonator {
             }
             (kind, _) => kind.clone(),
         };
-        let mut right = self.authorise(&signer, end).await?;
+        let mut caller_token = self.caller_token(&signer, end).await?;
         loop {
-            let caller = right.caller();
+            let caller = caller_token.caller();
             let issued = iam::token(client, &signer.account, caller, &kind, priority, end).await;
             match issued {
-                Err(error) if right.renew(&error).await => {}
+                Err(error) if caller_token.renew(&error).await => {}
                 result => return result,
             }
         }

@@ -3,7 +3,7 @@
 use crate::token::clock::Now;
 use crate::token::parse::Malformed;
 use crate::token::retry::{ATTEMPT_TIMEOUT, AttemptError};
-use crate::token::value::{Age, Token};
+use crate::token::value::{Freshness, Token};
 
 /// Accepts the token of an attempt that began at `start`. If the instance was frozen before the response was read, the
 /// token may be expired or expiring. The error is then retried, so that the next attempt gets a new token.
@@ -13,7 +13,7 @@ pub(super) fn check_lateness(
     now: Now,
 ) -> Result<Token, AttemptError> {
     let spent = match &token {
-        Ok(token) => token.age(now) <= Age::Expiring,
+        Ok(token) => token.freshness(now) <= Freshness::Expiring,
         Err(malformed) => *malformed == Malformed::Expired,
     };
     if spent && now.since(start) > ATTEMPT_TIMEOUT {

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use crate::credentials::CredentialFile;
 use crate::policy::Principal;
 
-/// `x-goog-user-project` of the calls that a credential file authorises, by whose token they carry.
+/// `x-goog-user-project` of the calls that a credential file authorizes, by whose token they carry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct QuotaProjects {
     /// [`Principal::Attached`].

@@ -68,7 +68,7 @@ enum ExchangedToken<'a> {
     /// An access token of these scopes.
     Scope(&'a str),
     /// An access token of this user with these scopes.
-    Subject(&'a str, &'a str),
+    Delegated(&'a str, &'a str),
 }
 
 // === impl ServiceAccountSource ===
@@ -137,7 +137,7 @@ impl ServiceAccountSource {
         key: &TokenKey,
         wanted: ExchangedToken<'_>,
         priority: &FetchPriority,
-        read: impl Fn(&[u8], Now, Now) -> Result<Token, parse::Malformed>,
+        read: impl Fn(&[u8], Now, Now) -> Result<Token, parse::Malformed> + Sync,
     ) -> Result<Token, FetchError> {
         let what = self.what(key);
         let url = &self.file.token_url;
@@ -150,7 +150,7 @@ impl ServiceAccountSource {
                 scope: Some(scope),
                 ..JwtClaims::default()
             },
-            ExchangedToken::Subject(subject, scope) => JwtClaims {
+            ExchangedToken::Delegated(subject, scope) => JwtClaims {
                 sub: Some(subject),
                 scope: Some(scope),
                 ..JwtClaims::default()
@@ -199,7 +199,7 @@ impl ServiceAccountSource {
         let read = |body: &[u8], start, now| parse::access_token(body, start, now);
         self.exchanged(
             key,
-            ExchangedToken::Subject(subject, &scope),
+            ExchangedToken::Delegated(subject, &scope),
             priority,
             read,
         )

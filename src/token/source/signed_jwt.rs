@@ -56,13 +56,13 @@ impl SignedJwtSource {
         let signer = self.0.signer_of_itself(&key.principal, end).await?;
         let account = &signer.account;
         let what = token_clause(&key.kind);
-        let mut right = self.0.authorise(&signer, end).await?;
+        let mut caller_token = self.0.caller_token(&signer, end).await?;
         let start = Now::now();
         let claims = claims(account.email(), audience, start.wall);
         let jwt = loop {
-            let caller = right.caller();
+            let caller = caller_token.caller();
             match iam::sign_jwt(client, account, caller, &claims, &what, priority, end).await {
-                Err(error) if right.renew(&error).await => {}
+                Err(error) if caller_token.renew(&error).await => {}
                 result => break result?,
             }
         };

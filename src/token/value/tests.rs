@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
-use super::{Age, Token};
+use super::{Freshness, Token};
 use crate::policy::AuthScheme;
 use crate::token::clock::Now;
 
@@ -51,15 +51,17 @@ async fn the_use_of_a_token_depends_on_its_remaining_lifetime() {
     let now = Now::now();
     let at = |left: u64| {
         let life = Duration::from_millis(left);
-        Token::new("T", now.after(life), now).unwrap().age(now)
+        Token::new("T", now.after(life), now)
+            .unwrap()
+            .freshness(now)
     };
-    assert_eq!(at(225_001), Age::Fresh);
-    assert_eq!(at(225_000), Age::Stale);
-    assert_eq!(at(30_000), Age::Stale);
-    assert_eq!(at(29_999), Age::Expiring);
-    assert_eq!(at(5_001), Age::Expiring);
-    assert_eq!(at(5_000), Age::Expired);
-    assert_eq!(at(0), Age::Expired);
+    assert_eq!(at(225_001), Freshness::Fresh);
+    assert_eq!(at(225_000), Freshness::Stale);
+    assert_eq!(at(30_000), Freshness::Stale);
+    assert_eq!(at(29_999), Freshness::Expiring);
+    assert_eq!(at(5_001), Freshness::Expiring);
+    assert_eq!(at(5_000), Freshness::Expired);
+    assert_eq!(at(0), Freshness::Expired);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl RequestRecord {
 
     fn is_logged(&self) -> bool {
         self.problem()
-            .is_none_or(|problem| self.ingress.logs_refusal(self.access_log, problem.kind()))
+            .is_none_or(|problem| self.ingress.logs_rejection(self.access_log, problem.kind()))
     }
 
     /// How long the answer took; `None` for a tunnel, which lasts as long as its ends keep it open.

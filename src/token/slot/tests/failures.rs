@@ -71,7 +71,7 @@ fn the_next_fetch_works_after_the_end_of_a_runtime() {
     }));
     let first = runtime();
     first.block_on(async {
-        rig.slot.refresh_if_stale();
+        rig.slot.refresh_unless_fresh();
         settle().await;
     });
     drop(first);

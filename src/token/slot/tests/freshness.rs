@@ -25,7 +25,7 @@ async fn jitter_delays_a_refresh_by_at_most_20_seconds() {
             .find(|left| {
                 let mono = now.mono + secs(3600 - left);
                 let wall = now.wall + secs(3600 - left);
-                token.age(Now { wall, mono }) != crate::token::value::Age::Fresh
+                token.freshness(Now { wall, mono }) != crate::token::value::Freshness::Fresh
             })
             .unwrap();
         stale_at.push(margin);

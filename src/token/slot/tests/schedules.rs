@@ -136,7 +136,7 @@ async fn run(scripts: Vec<FetchScript>, steps: Vec<Step>) {
                     served = Some(token);
                 }
             }
-            Step::Refresh => rig.slot.refresh_if_stale(),
+            Step::Refresh => rig.slot.refresh_unless_fresh(),
             Step::Reject => {
                 if let Some(token) = &served {
                     rejections += 1;

@@ -29,7 +29,7 @@ async fn a_suspended_fetch_is_not_waited_for() {
         }
         token(&format!("T{call}"), 3600)
     }));
-    rig.slot.refresh_if_stale();
+    rig.slot.refresh_unless_fresh();
     settle().await;
     jump_ahead(secs(600));
     assert_eq!(rig.get_at_once().await, "T2");
@@ -49,7 +49,7 @@ async fn the_result_of_a_suspended_fetch_does_not_replace_a_newer_token() {
             token("T2", 3600)
         }
     }));
-    rig.slot.refresh_if_stale();
+    rig.slot.refresh_unless_fresh();
     settle().await;
     jump_ahead(secs(600));
     assert_eq!(rig.get().await, "T2");

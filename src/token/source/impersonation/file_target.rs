@@ -6,7 +6,7 @@ use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
 use crate::policy::{Principal, without_own};
 use crate::token::source::iam::{self, RequiredRole, TargetAccount};
 
-/// The account of an `impersonated_service_account` file. The file's source credential authorises its calls.
+/// The account of an `impersonated_service_account` file. The file's source credential authorizes its calls.
 #[derive(Clone, Debug)]
 pub(in crate::token::source) struct FileTarget {
     pub(in crate::token::source) account: TargetAccount,
@@ -20,7 +20,7 @@ pub(in crate::token::source) struct FileTarget {
 // === impl FileTarget ===
 
 impl FileTarget {
-    /// Returns whether a principal is the file's account, impersonated by name. The source credential authorises that
+    /// Returns whether a principal is the file's account, impersonated by name. The source credential authorizes that
     /// too, because the account need not have a role on itself.
     pub(super) fn is_for(&self, principal: &Principal) -> bool {
         match principal {

@@ -1,4 +1,4 @@
-//! The authorisation to call for an account.
+//! The token that authorizes calls for an account.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::token::slot::Slot;
 use crate::token::source::iam::{IamCaller, RequiredRole};
 use crate::token::value::Token;
 
-/// The authorisation to call for an account.
-pub(in crate::token::source) struct Authorisation {
+/// The token that authorizes calls for an account.
+pub(in crate::token::source) struct CallerToken {
     pub(super) facts: Facts,
     /// The name of the base if it has no e-mail address.
     pub(super) holder: Option<Arc<str>>,
@@ -26,9 +26,9 @@ pub(in crate::token::source) struct Authorisation {
     pub(super) renewed: bool,
 }
 
-// === impl Authorisation ===
+// === impl CallerToken ===
 
-impl Authorisation {
+impl CallerToken {
     pub(in crate::token::source) fn caller(&self) -> IamCaller<'_> {
         IamCaller {
             token: &self.token,
