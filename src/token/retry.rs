@@ -1,6 +1,7 @@
 //! Retries the attempts of one fetch, for any endpoint.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
@@ -21,6 +22,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The difference of two clocks, in seconds, below which no hint about the clock is given.
 const CLOCK_TOLERANCE: u64 = 30;
+
+/// Starts one attempt. It is a trait object, so that the loop is compiled once for each type of result, not for each
+/// caller.
+pub(super) type Attempt<'a, 'f, T> = &'a mut (dyn FnMut() -> AttemptFuture<'f, T> + Send);
+
+/// One attempt.
+pub(super) type AttemptFuture<'f, T> =
+    Pin<Box<dyn Future<Output = Result<T, AttemptError>> + Send + 'f>>;
 
 /// The error of one attempt.
 #[derive(Debug)]
@@ -50,13 +59,7 @@ pub(super) struct RetryError {
 
 /// Repeats `attempt` until it succeeds, its error cannot be retried, `end` is reached, or the attempts are used up.
 /// Each attempt is cancelled after [`ATTEMPT_TIMEOUT`], or at `end`.
-pub(super) async fn retry<T, F>(
-    end: Instant,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, RetryError>
-where
-    F: Future<Output = Result<T, AttemptError>>,
-{
+pub(super) async fn retry<T>(end: Instant, attempt: Attempt<'_, '_, T>) -> Result<T, RetryError> {
     let mut pause = FIRST_PAUSE;
     let mut attempts = 1;
     let mut earlier = None;
@@ -79,10 +82,7 @@ where
     }
 }
 
-async fn limited<T>(
-    end: Instant,
-    attempt: impl Future<Output = Result<T, AttemptError>>,
-) -> Result<T, AttemptError> {
+async fn limited<T>(end: Instant, attempt: AttemptFuture<'_, T>) -> Result<T, AttemptError> {
     let limit = ATTEMPT_TIMEOUT.min(end.saturating_duration_since(Instant::now()));
     timeout(limit, attempt).await.unwrap_or_else(|_| {
         let reason = format!("no response within {:.1} s", limit.as_secs_f32());
@@ -242,7 +242,7 @@ impl RetryError {
     pub(super) fn into_fetch_error(
         self,
         what: &str,
-        endpoint: &impl fmt::Display,
+        endpoint: &dyn fmt::Display,
         hint: Option<String>,
     ) -> FetchError {
         let Self { error, attempts } = self;

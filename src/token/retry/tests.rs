@@ -1,10 +1,12 @@
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{AttemptError, FIRST_PAUSE, LONGEST_PAUSE, MAX_ATTEMPTS, retry, with_jitter};
+use super::{
+    AttemptError, AttemptFuture, FIRST_PAUSE, LONGEST_PAUSE, MAX_ATTEMPTS, RetryError, with_jitter,
+};
 use crate::error::TokenFault;
 
 fn busy() -> AttemptError {
@@ -16,6 +18,14 @@ fn busy() -> AttemptError {
 
 fn in_seconds(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds)
+}
+
+/// Runs the loop over this attempt.
+async fn retry<T, F>(end: Instant, mut attempt: impl FnMut() -> F + Send) -> Result<T, RetryError>
+where
+    F: Future<Output = Result<T, AttemptError>> + Send + 'static,
+{
+    super::retry(end, &mut || Box::pin(attempt()) as AttemptFuture<'_, T>).await
 }
 
 #[test]
@@ -34,10 +44,9 @@ fn five_attempts_outlast_a_server_start_of_700_ms() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_is_repeated_until_it_succeeds() {
-    let calls = Cell::new(0);
+    let calls = AtomicU32::new(0);
     let value = retry(in_seconds(8), || {
-        calls.set(calls.get() + 1);
-        let call = calls.get();
+        let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
         async move { if call < 3 { Err(busy()) } else { Ok(call) } }
     })
     .await;
@@ -69,14 +78,14 @@ async fn an_attempt_that_hangs_is_cancelled_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_permanent_error_ends_the_fetch_at_once() {
-    let calls = Cell::new(0);
+    let calls = AtomicU32::new(0);
     let failed = retry::<(), _>(in_seconds(8), || {
-        calls.set(calls.get() + 1);
+        calls.fetch_add(1, Ordering::Relaxed);
         async { Err(AttemptError::malformed("nonsense".to_owned())) }
     })
     .await;
     assert_eq!(failed.unwrap_err().error.fault, TokenFault::Malformed);
-    assert_eq!(calls.get(), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 fn asked_to_wait(value: &str) -> Option<Duration> {
@@ -105,9 +114,9 @@ fn retry_after_is_seconds_or_a_date() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_beyond_the_deadline_ends_the_fetch() {
-    let calls = Cell::new(0);
+    let calls = AtomicU32::new(0);
     let failed = retry::<(), _>(in_seconds(8), || {
-        calls.set(calls.get() + 1);
+        calls.fetch_add(1, Ordering::Relaxed);
         let retry_after = asked_to_wait("9999999999999999999999");
         async move {
             Err(AttemptError {
@@ -117,7 +126,7 @@ async fn a_retry_after_beyond_the_deadline_ends_the_fetch() {
         }
     });
     assert!(failed.await.is_err());
-    assert_eq!(calls.get(), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 /// The hint about the clock after a refusal, with the server's clock ahead of ours by this number of seconds.

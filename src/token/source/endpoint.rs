@@ -79,33 +79,35 @@ impl EndpointClient {
     /// error.
     ///
     /// An attempt must not wait for another fetch of this client, because both would hold a permit.
-    pub(super) async fn fetch<T, F>(
+    pub(super) async fn fetch<'f, T, F>(
         &self,
         what: &str,
-        endpoint: &impl fmt::Display,
+        endpoint: &(dyn fmt::Display + Sync),
         priority: &FetchPriority,
-        attempt: impl FnMut() -> F,
+        attempt: impl FnMut() -> F + Send,
         hint: impl FnOnce(&AttemptError) -> Option<String>,
     ) -> Result<T, FetchError>
     where
-        F: Future<Output = Result<T, AttemptError>>,
+        T: Send + 'f,
+        F: Future<Output = Result<T, AttemptError>> + Send + 'f,
     {
         self.fetch_within(self.timeout(), what, endpoint, priority, attempt, hint)
             .await
     }
 
     /// Like [`fetch`](Self::fetch), with at most this time.
-    pub(super) async fn fetch_within<T, F>(
+    pub(super) async fn fetch_within<'f, T, F>(
         &self,
         time: Duration,
         what: &str,
-        endpoint: &impl fmt::Display,
+        endpoint: &(dyn fmt::Display + Sync),
         priority: &FetchPriority,
-        attempt: impl FnMut() -> F,
+        attempt: impl FnMut() -> F + Send,
         hint: impl FnOnce(&AttemptError) -> Option<String>,
     ) -> Result<T, FetchError>
     where
-        F: Future<Output = Result<T, AttemptError>>,
+        T: Send + 'f,
+        F: Future<Output = Result<T, AttemptError>> + Send + 'f,
     {
         let fetched = self.0.limits.fetch_within(time, priority, attempt).await;
         fetched.map_err(|failure| {

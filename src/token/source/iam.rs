@@ -178,7 +178,7 @@ pub(super) async fn sign_jwt(
 // === impl Call ===
 
 impl Call<'_> {
-    async fn send<T>(
+    async fn send<T: Send>(
         &self,
         client: &EndpointClient,
         caller: IamCaller<'_>,

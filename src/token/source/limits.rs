@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::token::priority::FetchPriority;
-use crate::token::retry::{AttemptError, RetryError, retry};
+use crate::token::retry::{Attempt, AttemptError, AttemptFuture, RetryError, retry};
 
 /// Longer than any useful wait, and short enough for clock arithmetic.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -55,27 +55,39 @@ impl FetchLimits {
     }
 
     /// Waits for a permit, then [repeats](retry) `attempt`.
-    pub(super) async fn fetch<T, F>(
+    pub(super) async fn fetch<'f, T, F>(
         &self,
         priority: &FetchPriority,
-        attempt: impl FnMut() -> F,
+        attempt: impl FnMut() -> F + Send,
     ) -> Result<T, RetryError>
     where
-        F: Future<Output = Result<T, AttemptError>>,
+        T: Send + 'f,
+        F: Future<Output = Result<T, AttemptError>> + Send + 'f,
     {
         self.fetch_within(self.timeout, priority, attempt).await
     }
 
     /// Like [`fetch`](Self::fetch), with at most this time.
-    pub(super) async fn fetch_within<T, F>(
+    pub(super) async fn fetch_within<'f, T, F>(
         &self,
         time: Duration,
         priority: &FetchPriority,
-        attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut() -> F + Send,
     ) -> Result<T, RetryError>
     where
-        F: Future<Output = Result<T, AttemptError>>,
+        T: Send + 'f,
+        F: Future<Output = Result<T, AttemptError>> + Send + 'f,
     {
+        let mut boxed = || Box::pin(attempt()) as AttemptFuture<'f, T>;
+        self.run(time, priority, &mut boxed).await
+    }
+
+    async fn run<T: Send>(
+        &self,
+        time: Duration,
+        priority: &FetchPriority,
+        attempt: Attempt<'_, '_, T>,
+    ) -> Result<T, RetryError> {
         let end = Instant::now() + time.min(self.timeout);
         let queued = (!priority.is_high()).then(|| self.normal_queue.try_acquire());
         if matches!(queued, Some(Err(_))) {

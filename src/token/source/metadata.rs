@@ -174,7 +174,7 @@ impl MetadataClient {
 
     /// Sends attempts until `read` accepts one, an error is final, or the time is up. `read` also gets the start of the
     /// attempt, from which lifetimes count.
-    async fn request<T>(
+    async fn request<T: Send>(
         &self,
         request: &MetadataRequest,
         priority: &FetchPriority,

@@ -33,15 +33,16 @@ impl Budget<'_> {
 
     /// Repeats `attempt` like any fetch, within the remaining time. `hint` is the advice if there is no response. It
     /// may be empty. A refusal for time gets a hint about the clock.
-    pub(super) async fn fetch<T, F>(
+    pub(super) async fn fetch<'f, T, F>(
         &self,
         what: &str,
-        endpoint: &impl fmt::Display,
-        attempt: impl FnMut() -> F,
+        endpoint: &(dyn fmt::Display + Sync),
+        attempt: impl FnMut() -> F + Send,
         hint: &str,
     ) -> Result<T, FetchError>
     where
-        F: Future<Output = Result<T, AttemptError>>,
+        T: Send + 'f,
+        F: Future<Output = Result<T, AttemptError>> + Send + 'f,
     {
         let left = self.end.saturating_duration_since(Instant::now());
         let hint = |error: &AttemptError| {

@@ -89,12 +89,12 @@ impl<'a> InstanceMetadataClient<'a> {
     }
 
     /// Gets the text of the URL, or of a path below it.
-    async fn get<T, E: std::fmt::Display>(
+    async fn get<T: Send, E: std::fmt::Display>(
         &self,
         what: &str,
         url: &SourceUrl,
         below: &str,
-        read: impl Fn(String) -> Result<T, E>,
+        read: impl Fn(String) -> Result<T, E> + Sync,
     ) -> Result<T, FetchError> {
         let target = match below {
             "" => url.as_str().to_owned(),
@@ -107,13 +107,13 @@ impl<'a> InstanceMetadataClient<'a> {
             .await
     }
 
-    async fn send<T, E: std::fmt::Display>(
+    async fn send<T: Send, E: std::fmt::Display>(
         &self,
         what: &str,
         method: Method,
         (base, url): (&SourceUrl, &str),
         (name, value): (&str, &str),
-        read: impl Fn(String) -> Result<T, E>,
+        read: impl Fn(String) -> Result<T, E> + Sync,
     ) -> Result<T, FetchError> {
         let client = self.budget.client(base);
         let attempt = || async {
