@@ -10,6 +10,7 @@ mod wrap;
 
 use std::fmt;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 
@@ -45,6 +46,9 @@ pub(crate) struct Explanation {
     pub(crate) how: String,
     /// Further advice.
     pub(crate) notes: Vec<String>,
+    /// Whether another universe would change the decision.
+    #[serde(skip)]
+    needs_universe: bool,
     /// Set if the token belongs to the metadata server's account or is issued through that account.
     #[serde(skip)]
     through_metadata_account: Option<Through>,
@@ -69,6 +73,8 @@ struct Case<'a> {
     skipped: Option<SkipReason>,
     /// Whether the call leads to a listener of the sidecar itself.
     leads_here: bool,
+    /// Whether the forward proxy rejects a tunnel to the host, although it does not deny this URL.
+    tunnel_denied: bool,
     /// How a call to the URL itself differs from the explained one, if it is the URL of a listener.
     at_listener: Option<AtListener>,
     /// Whether the query has a placeholder.
@@ -145,9 +151,12 @@ pub(crate) fn explain(
         Some(Placement::Skip(reason)) => (None, Some(reason)),
         None => (None, None),
     };
+    let tunnel_denied =
+        route.is_none() && tunnel_denied(&destination, policy, universe, entry_points);
     let case = Case {
         named,
         leads_here,
+        tunnel_denied,
         at_listener,
         has_placeholder: target != destination.target,
         destination,
@@ -183,6 +192,7 @@ pub(crate) fn explain(
             .into_iter()
             .chain(notes::notes(&case, policy, entry_points))
             .collect(),
+        needs_universe: policy.needs_universe(&case.destination),
         through_metadata_account: match &case.decision.grant {
             CredentialGrant::Token(key)
                 if skipped.is_none() && !leads_here && !policy.credential_name().is_file() =>
@@ -192,6 +202,32 @@ pub(crate) fn explain(
             _ => None,
         },
     })
+}
+
+/// Returns whether the forward proxy rejects a `CONNECT` for this `https` URL because a rule denies another path of the
+/// host. An intercepted tunnel is not rejected: the proxy sees the paths in it.
+fn tunnel_denied(
+    destination: &Destination,
+    policy: &Policy,
+    universe: &str,
+    entry_points: &EntryPoints,
+) -> bool {
+    let origin = &destination.origin;
+    let is_intercepted = entry_points.intercept
+        && origin.host.name().is_some()
+        && policy.may_grant(origin, universe);
+    if origin.scheme == Scheme::Http || is_intercepted {
+        return false;
+    }
+    let tunnel = Destination {
+        target: PathAndQuery::from_static("/"),
+        ..destination.clone()
+    };
+    policy.may_deny(origin)
+        || matches!(
+            policy.decide(&tunnel, universe).grant,
+            CredentialGrant::Deny(_)
+        )
 }
 
 /// Returns whether the call is refused because it leads to a listener of the sidecar itself.
@@ -270,6 +306,11 @@ impl Explanation {
         self.notes
             .push(format!("{what} {email} from the metadata server{project}"));
         self.notes.extend(account_warning(email));
+    }
+
+    /// Returns whether another universe would change the decision.
+    pub(crate) const fn needs_universe(&self) -> bool {
+        self.needs_universe
     }
 
     /// Returns whether the account of the metadata server adds to the explanation.

@@ -18,6 +18,21 @@ pub(super) struct Exit {
     line: Option<(String, String)>,
 }
 
+/// Writes a line to stdout. A reader such as `head` may close the pipe early, which is not an error.
+///
+/// # Errors
+///
+/// Stdout cannot be written, for another reason than a closed pipe.
+pub(super) fn print_line(text: &str) -> Result<(), Exit> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Exit::failed(format!("cannot write: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 // === impl Exit ===
 
 impl Exit {

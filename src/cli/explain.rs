@@ -1,10 +1,9 @@
 //! `sidentity explain URL`: which credential a call to the URL gets, and how the app must make it.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use super::ACCOUNT_TIMEOUT;
-use super::exit::Exit;
+use super::exit::{Exit, print_line};
 use super::flags::Flags;
 use super::load::load;
 use super::runtime::{block_on, runtime};
@@ -13,8 +12,13 @@ use crate::config::{Config, Env};
 use crate::explain;
 use crate::policy;
 
-/// An account, and its project if it is known.
-type Account = (Arc<str>, Option<Arc<str>>);
+/// What is known of the identity.
+#[derive(Debug, Default)]
+struct KnownFacts {
+    /// The account's e-mail address, and its project.
+    account: Option<(Arc<str>, Option<Arc<str>>)>,
+    universe: Option<Arc<str>>,
+}
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
 #[derive(Debug, clap::Args)]
@@ -30,46 +34,62 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
     let config = load(args.flags, env)?;
-    let universe = config
-        .universe
-        .as_deref()
-        .unwrap_or(policy::DEFAULT_UNIVERSE);
-    let mut explanation = explain::explain(
-        &args.url,
-        &app::policy(&config),
-        universe,
-        // The project and region are not requested from the metadata server.
-        &policy::ServiceLocation::default(),
-        &app::configured_entry_points(&config),
-    )
-    .map_err(|error| Exit::misused("URL", error.to_string()))?;
-    if explanation.needs_account()
-        && let Some((email, project)) = account(&config)?
-    {
-        explanation.name_account(&email, project.as_deref());
+    let policy = app::policy(&config);
+    let entry_points = app::configured_entry_points(&config);
+    let explain = |universe: &str| {
+        // The project's number and the region are not requested from the metadata server.
+        let home = policy::ServiceLocation::default();
+        explain::explain(&args.url, &policy, universe, &home, &entry_points)
+            .map_err(|error| Exit::misused("URL", error.to_string()))
+    };
+    let mut explanation = explain(
+        config
+            .universe
+            .as_deref()
+            .unwrap_or(policy::DEFAULT_UNIVERSE),
+    )?;
+    let needs_universe = config.universe.is_none() && explanation.needs_universe();
+    if needs_universe || explanation.needs_account() {
+        let known = facts(&config)?;
+        if let Some(universe) = known.universe.filter(|_| needs_universe) {
+            explanation = explain(&universe)?;
+        }
+        if let Some((email, project)) = known.account.filter(|_| explanation.needs_account()) {
+            explanation.name_account(&email, project.as_deref());
+        }
     }
     let text = if args.json {
         serde_json::to_string(&explanation).map_err(|error| Exit::failed(error.to_string()))?
     } else {
         explanation.to_string()
     };
-    writeln!(std::io::stdout(), "{}", text.trim_end())
-        .map_err(|error| Exit::failed(format!("cannot write: {error}")))
+    print_line(text.trim_end())
 }
 
-/// Returns the account in use and its project, if a metadata server responds in time.
-fn account(config: &Config) -> Result<Option<Account>, Exit> {
+/// Returns what a metadata server says in time.
+fn facts(config: &Config) -> Result<KnownFacts, Exit> {
     if config.metadata.disabled {
-        return Ok(None);
+        return Ok(KnownFacts::default());
     }
     let provider = app::provider(config, Default::default(), &Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
-    let asked = async {
-        let instance = provider.instance();
-        let email = instance.email(&policy::Principal::Attached);
-        let both = async { tokio::join!(email, instance.project_id()) };
-        let (email, project) = tokio::time::timeout(ACCOUNT_TIMEOUT, both).await.ok()?;
-        Some((email.ok()?, project.ok()))
+    let instance = provider.instance();
+    let fetched = async {
+        let all = async {
+            tokio::join!(
+                instance.email(&policy::Principal::Attached),
+                instance.project_id(),
+                instance.universe()
+            )
+        };
+        let Ok((email, project, universe)) = tokio::time::timeout(ACCOUNT_TIMEOUT, all).await
+        else {
+            return KnownFacts::default();
+        };
+        KnownFacts {
+            account: email.ok().map(|email| (email, project.ok())),
+            universe: universe.ok(),
+        }
     };
-    Ok(block_on(&runtime(1)?, asked))
+    Ok(block_on(&runtime(1)?, fetched))
 }

@@ -1,11 +1,11 @@
 //! `sidentity token URL`: prints the token, for scripts.
 
-use std::io::Write;
+use std::io::Write as _;
 
 use http::HeaderMap;
 
 use super::ACCOUNT_TIMEOUT;
-use super::exit::{Exit, complain};
+use super::exit::{Exit, complain, print_line};
 use super::flags::Flags;
 use super::load::load;
 use super::runtime::{block_on, runtime};
@@ -92,8 +92,7 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     };
     let token = slot.token().await.map_err(failed)?;
     name_account(&provider, &slot.key().principal).await;
-    writeln!(std::io::stdout(), "{}", token.reveal())
-        .map_err(|error| Exit::failed(format!("cannot write: {error}")))
+    print_line(token.reveal())
 }
 
 /// Writes the token's account to stderr, if it is known in time.

@@ -1,6 +1,7 @@
 //! Explains how an app must make a call to get its token: the exact URL and flag.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::{Case, OwnListeners, named};
@@ -98,12 +99,18 @@ impl EntryPoints {
         !self.listening_at(asked).is_empty()
     }
 
-    /// Returns a port for a suggested route. No other route has it.
+    /// Returns a port for a suggested route. No other listener has it.
     pub(super) fn free_port(&self) -> u16 {
         (8081..8181)
             .find(|port| {
+                let origin = Origin {
+                    scheme: Scheme::Http,
+                    host: Host::Ip(Ipv4Addr::LOCALHOST.into()),
+                    port: *port,
+                };
                 let port = port.to_string();
-                self.routes.iter().all(|route| !route.name.contains(&port))
+                !self.own.has(&origin)
+                    && self.routes.iter().all(|route| !route.name.contains(&port))
             })
             .unwrap_or(8081)
     }
@@ -112,12 +119,21 @@ impl EntryPoints {
 /// Advises an app that calls a listener of the sidecar through the forward proxy.
 pub(super) const WITHOUT_PROXY: &str = "set NO_PROXY=localhost,127.0.0.1 beside HTTP_PROXY";
 
+const TUNNEL_DENIED: &str = "A tunnel to this host (an https:// URL through HTTPS_PROXY) is rejected with 403, because a rule \
+                             denies other paths of it and a tunnel hides the path.";
+
 pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     if case.leads_here {
         return rejected_as_own(case);
     }
     match case.credential() {
         Credential::Deny => return "The sidecar rejects this call with 403.".to_owned(),
+        Credential::None if case.tunnel_denied && entry_points.proxy.is_some() => {
+            return format!(
+                "Add a route: {}. {TUNNEL_DENIED}",
+                new_route(case, entry_points)
+            );
+        }
         Credential::None => {
             return "No change is needed: the sidecar forwards the call and adds no token."
                 .to_owned();
@@ -144,19 +160,24 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
             } else {
                 ": the sidecar sends it over TLS"
             },
-            over_https(entry_points, proxy, asked),
+            over_https(case, entry_points, proxy),
         );
     } else {
         text.push_str("Add a route: ");
     }
+    let _ = write!(text, "{}.", new_route(case, entry_points));
+    text
+}
+
+/// Returns the flag of a route for the call, and the URL to call.
+fn new_route(case: &Case<'_>, entry_points: &EntryPoints) -> String {
+    let asked = &case.destination;
     let port = entry_points.free_port();
-    let _ = write!(
-        text,
-        "--route {port}={}, and call {}.",
+    format!(
+        "--route {port}={}, and call {}",
         case.sent_to(),
         with_query(format!("http://localhost:{port}{}", asked.path()), asked)
-    );
-    text
+    )
 }
 
 fn rejected_as_own(case: &Case<'_>) -> String {
@@ -176,8 +197,11 @@ fn rejected_as_own(case: &Case<'_>) -> String {
 }
 
 /// Explains what an app needs that calls only `https://` URLs.
-fn over_https(entry_points: &EntryPoints, proxy: &str, asked: &Destination) -> String {
-    if asked.origin.host.name().is_none() {
+fn over_https(case: &Case<'_>, entry_points: &EntryPoints, proxy: &str) -> String {
+    if case.tunnel_denied {
+        return TUNNEL_DENIED.to_owned();
+    }
+    if case.destination.origin.host.name().is_none() {
         return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, because the CA has no \
                 certificates for addresses."
             .to_owned();

@@ -491,3 +491,63 @@ proptest! {
         }
     }
 }
+
+/// The rules of a host with a denied path.
+fn with_denied_paths(url: &str, entry_points: &EntryPoints) -> Explanation {
+    let rule = |pattern: &str, credential: &str| Rule {
+        name: format!("--rule {pattern}={credential}").into(),
+        pattern: Pattern::parse(pattern).unwrap(),
+        options: options(&[("credential", credential)]),
+    };
+    let rules = vec![
+        rule("plain.test/adm", "deny"),
+        rule("plain.test", "none"),
+        rule("private.test/adm", "deny"),
+        rule("private.test", "id"),
+    ];
+    let policy = Policy::new(rules, Settings::default());
+    let home = ServiceLocation::default();
+    explain(url, &policy, "googleapis.com", &home, entry_points).unwrap()
+}
+
+#[test]
+fn an_https_url_of_a_host_with_a_denied_path_is_explained_as_connect_treats_it() {
+    let blind = entry_points();
+    let intercepted = EntryPoints {
+        intercept: true,
+        ..entry_points()
+    };
+    let rejected =
+        "A tunnel to this host (an https:// URL through HTTPS_PROXY) is rejected with 403";
+    for (url, entry_points, is_rejected) in [
+        ("https://plain.test/x", &blind, true),
+        ("https://plain.test/x", &intercepted, true),
+        ("https://private.test/x", &blind, true),
+        ("https://private.test/x", &intercepted, false),
+        ("http://plain.test/x", &blind, false),
+        ("https://other.test/x", &blind, false),
+    ] {
+        let how = with_denied_paths(url, entry_points).how;
+        assert_eq!(how.contains(rejected), is_rejected, "{url}: {how}");
+    }
+    let how = with_denied_paths("https://plain.test/x", &blind).how;
+    assert!(
+        how.starts_with(
+            "Add a route: --route 8082=https://plain.test, and call http://localhost:8082/x."
+        ),
+        "{how}"
+    );
+}
+
+#[test]
+fn a_proposed_route_takes_a_port_that_no_listener_has() {
+    let entry_points = EntryPoints {
+        own: OwnListeners::new(|origin| [8081, 8082].contains(&origin.port)),
+        routes: Vec::new(),
+        ..entry_points()
+    };
+    let home = ServiceLocation::default();
+    let url = "https://svc-1.a.run.app/";
+    let said = explain(url, &policy(), "googleapis.com", &home, &entry_points).unwrap();
+    assert!(said.how.contains("--route 8083="), "{}", said.how);
+}

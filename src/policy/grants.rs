@@ -11,6 +11,10 @@ use super::evaluate::{CompiledRule, Policy};
 use super::strictest::PathView;
 use crate::destination::{Destination, Origin};
 
+/// Why a tunnel is denied although its host is not.
+pub(crate) const HIDDEN_PATH: &str = "a rule denies paths of this host, and this tunnel hides the path of each request: add a \
+                                      --route for the host";
+
 // === impl Policy ===
 
 impl Policy {
@@ -43,7 +47,8 @@ impl Policy {
         }
     }
 
-    /// Returns whether a rule denies a path of this origin, or the whole origin.
+    /// Returns whether a rule denies a path of this origin, or the whole origin. A tunnel whose content is not read must
+    /// then not be opened.
     pub(crate) fn may_deny(&self, origin: &Origin) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.matches_origin(origin)) {
             if rule.options.credential == Some(Credential::Deny) {

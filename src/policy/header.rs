@@ -96,11 +96,19 @@ pub fn inject(
     header: HeaderName,
     mut value: HeaderValue,
 ) {
-    if decision.cloud_run && header != X_SERVERLESS_AUTHORIZATION {
-        headers.remove(X_SERVERLESS_AUTHORIZATION);
+    if header != X_SERVERLESS_AUTHORIZATION {
+        strip_serverless(decision, headers);
     }
     value.set_sensitive(true);
     headers.insert(header, value);
+}
+
+/// Removes `X-Serverless-Authorization` for a host under `run.app` that gets an ID token, also if this request is sent without
+/// it: Cloud Run would prefer the app's value to `Authorization`.
+pub(crate) fn strip_serverless(decision: &Decision, headers: &mut HeaderMap) {
+    if decision.cloud_run {
+        headers.remove(X_SERVERLESS_AUTHORIZATION);
+    }
 }
 
 /// Removes `Authorization` and `X-Serverless-Authorization` values that end in `.SIGNATURE_REMOVED_BY_GOOGLE`. Google

@@ -358,3 +358,19 @@ async fn explain_and_token_name_the_account_and_warn_about_the_default_one() {
     assert!(!out(&none).contains(compute), "{}", out(&none));
     assert_eq!(metadata.count(Kind::Identity), 1);
 }
+
+#[tokio::test]
+async fn explain_uses_the_universe_of_the_metadata_server() {
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Universe, [Answer::ok("apis-foo.example")]);
+    let address = metadata.address().to_string();
+    let env = [("GCE_METADATA_HOST", &*address)];
+    for (url, credential) in [
+        ("https://storage.apis-foo.example/", "access"),
+        ("https://storage.googleapis.com/", "none"),
+    ] {
+        let explained = sidentity_meanwhile(&["explain", url], &env).await;
+        let line = format!("credential   {credential}");
+        assert!(out(&explained).contains(&line), "{}", out(&explained));
+    }
+}

@@ -416,3 +416,23 @@ async fn a_tunnel_to_port_80_asks_for_the_password_once() {
     assert!(app.message().await.0.starts_with("HTTP/1.1 200 "));
     assert_eq!(service.only().host, "svc.a.run.app");
 }
+
+/// The tunnel would hide the path from the rule.
+#[tokio::test]
+async fn a_denied_path_cannot_be_reached_through_a_blind_tunnel() {
+    let (_metadata, service, sidecar) = started(&[
+        "--rule",
+        "plain.example.com/admin=deny",
+        "--rule",
+        "private.example.com=id",
+        "--rule",
+        "private.example.com/admin=deny",
+    ])
+    .await;
+    for host in ["plain.example.com:443", "private.example.com:443"] {
+        let (answer, _app) = connect(sidecar.proxy(), host).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
+        assert!(answer.contains("hides the path"), "{host}: {answer}");
+    }
+    assert!(service.seen().is_empty());
+}

@@ -13,6 +13,7 @@ use tower::layer::layer_fn;
 use crate::error::Error;
 use crate::policy::{
     Decision, Placeholders, Placement, Principal, SkipReason, inject, select_header,
+    strip_serverless,
 };
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::body::ResponseBody;
@@ -95,6 +96,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             Some(Placement::Skip(reason)) => {
                 self.metrics.skipped(reason);
                 outbound.record.set_unauthenticated();
+                strip_serverless(&decision, outbound.request.headers_mut());
                 return MaybeBoxed::inner(self.inner.call(Authorized {
                     skipped: Some(reason),
                     ..Authorized::without_token(outbound)

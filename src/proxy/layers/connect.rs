@@ -18,7 +18,7 @@ use crate::destination::{Origin, Scheme};
 use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{SniffOptions, TunnelProtocol, sniff};
-use crate::policy::{CredentialGrant, SkipReason};
+use crate::policy::{CredentialGrant, HIDDEN_PATH, SkipReason};
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
@@ -182,16 +182,7 @@ impl TunnelOpener {
                 (TunnelProtocol::Other, _) if options.http => NoTokenReason::NotHttp,
                 (TunnelProtocol::Other, _) => NoTokenReason::NotTls,
             };
-            let upstream =
-                if options.http && protocol != TunnelProtocol::Tls && self.denies_some(&origin) {
-                    // A lenient server may parse other bytes as a request for such a path.
-                    let why =
-                        "a rule denies a path of this host, and the tunnel's content is not HTTP";
-                    Err(Error::new(ErrorKind::Denied, why))
-                } else {
-                    self.connect(&decided, reason).await
-                };
-            match upstream {
+            match self.connect(&decided, reason).await {
                 Ok(upstream) => join(decided.record.transfer(), app, upstream).await,
                 Err(error) => {
                     decided.record.set_interrupted(&error);
@@ -203,12 +194,16 @@ impl TunnelOpener {
         Response::new(ResponseBody::empty())
     }
 
-    /// Connects a blind tunnel to the upstream.
+    /// Connects a blind tunnel to the upstream, unless a rule denies the host or a path of it, which the tunnel would
+    /// hide.
     async fn connect(&self, decided: &Decided, reason: NoTokenReason) -> Result<TcpStream, Error> {
         if let CredentialGrant::Deny(reason) = &decided.decision.grant {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }
         let origin = &decided.destination.origin;
+        if self.denies_some(origin) {
+            return Err(Error::new(ErrorKind::Denied, HIDDEN_PATH));
+        }
         if decided.slot.is_some() || self.may_grant(decided) {
             self.metrics.skipped(SkipReason::Tunnel);
             tunnel_without_token(&self.hints, origin, reason);
