@@ -149,8 +149,12 @@ fn relocated(
 ) -> Option<HeaderValue> {
     let base = base.trim_end_matches('/');
     if location.starts_with(b"/") && !location.starts_with(b"//") {
+        let Some(rest) = under(location, base) else {
+            // Outside the base path, the route has no path for it. As it stands, it could lead to another route.
+            let elsewhere = upstream.to_string();
+            return HeaderValue::from_bytes(&[elsewhere.as_bytes(), location].concat()).ok();
+        };
         // A path alone already points to the proxy, unless prefix and base path differ.
-        let rest = under(location, base)?;
         return (base != prefix)
             .then(|| HeaderValue::from_bytes(&[prefix.as_bytes(), rest].concat()).ok())?;
     }
@@ -165,9 +169,12 @@ fn relocated(
     };
     let authority = std::str::from_utf8(authority).ok()?;
     let destination = Destination::parse(&format!("{scheme}://{authority}/")).ok()?;
-    let origin = destination.origin.upgraded();
-    let is_upstream =
-        origin == upstream.upgraded() || named.is_some_and(|named| origin == named.upgraded());
+    let origin = &destination.origin;
+    // Calls to `http` and `https` have the same upstream only if the proxy adds the TLS.
+    let is_upstream = match upstream.scheme {
+        Scheme::Http => origin == upstream,
+        Scheme::Https => origin.upgraded() == *upstream,
+    } || named.is_some_and(|named| origin.upgraded() == named.upgraded());
     if destination.userinfo || !is_upstream {
         return None;
     }
@@ -339,7 +346,24 @@ mod tests {
         );
         assert_eq!(at("/v1/x?q").unwrap(), "/billing/x?q");
         assert_eq!(at("/v1").unwrap(), "/billing");
-        assert_eq!(at("/v10/x"), None);
         assert_eq!(at("https://a.run.app/other"), None);
+    }
+
+    #[test]
+    fn a_path_outside_the_base_path_does_not_lead_to_another_route() {
+        let at = |location| here(location, "/run", "https://a.run.app/base").unwrap();
+        assert_eq!(at("/other?q#f"), "https://a.run.app/other?q#f");
+        assert_eq!(at("/basement"), "https://a.run.app/basement");
+    }
+
+    #[test]
+    fn a_redirect_of_a_plaintext_upstream_to_https_does_not_loop() {
+        let at = |location| here(location, "", "http://plain.example");
+        assert_eq!(at("https://plain.example/x"), None);
+        assert_eq!(at("https://plain.example:80/x"), None);
+        assert_eq!(
+            at("http://plain.example/x").unwrap(),
+            "http://localhost:8081/x"
+        );
     }
 }
