@@ -47,7 +47,12 @@ struct Incoming {
 impl Signals {
     /// Catches the signals. From now on they do not end this process.
     pub(super) fn new() -> io::Result<Self> {
-        let numbers = FORWARDED.iter().map(|signal| signal.as_raw());
+        // A signal that this process ignores, as under nohup(1), stays ignored, and the child inherits that.
+        let ignored = ignored();
+        let numbers = FORWARDED
+            .iter()
+            .map(|signal| signal.as_raw())
+            .filter(|number| ignored >> (number - 1) & 1 == 0);
         let mut caught = SignalsInfo::<WithOrigin>::new(numbers)?;
         let (sender, incoming) = mpsc::unbounded_channel();
         std::thread::Builder::new()
@@ -90,6 +95,16 @@ impl Signals {
             }
         }
     }
+}
+
+/// Returns the signals that this process ignores, as a bit mask (proc_pid_status(5)). None if the system does not say.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0)
 }
 
 /// Returns whether this process group is in the foreground of the terminal, so that a shell waits for it.
