@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, Command, ValueEnum, ValueHint};
+use clap::{Arg, Args, Command, ValueEnum, ValueHint};
 use clap_complete::Shell as Generator;
 
 use super::exit::Exit;
+use super::flags::Flags;
 
 /// Print a script that completes commands, options and values in a shell
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,8 @@ pub(super) fn run(args: &CompletionsArgs, command: Command) -> Result<(), Exit> 
         Shell::Fish => Generator::Fish,
     };
     let mut script = Vec::new();
+    // Without a command, the options are those of `run`.
+    let command = Flags::augment_args(command);
     let mut command = with_values(command, shell);
     clap_complete::generate(shell, &mut command, "sidentity", &mut script);
     let mut out = io::stdout().lock();

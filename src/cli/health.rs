@@ -80,14 +80,18 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
     let admin = admin(args.admin, env)?;
     block_on(&runtime(1)?, async {
         let deadline = Instant::now() + args.max;
-        let mut last = "not asked".to_owned();
-        while Instant::now() < deadline {
+        // The first probe has its own time limit, so that `--max 0s` probes once.
+        let mut last = match probe(admin, "/readiness").await {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        };
+        while Instant::now() + PAUSE < deadline {
+            tokio::time::sleep(PAUSE).await;
             match tokio::time::timeout_at(deadline, probe(admin, "/readiness")).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => last = reason,
                 Err(_) => break,
             }
-            tokio::time::sleep(PAUSE).await;
         }
         Err(Exit::failed(format!(
             "not ready after {:?}: {last}",

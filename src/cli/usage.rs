@@ -25,11 +25,23 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
     let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     let place = format!("flag {flag}");
     match error.kind() {
+        ErrorKind::UnknownArgument if is_negative(argument) => Diagnostic::new(
+            DiagnosticId::UnknownFlag,
+            format!("unknown flag {flag}"),
+            "a value that begins with - follows its flag with =, as in --workers=-1",
+        ),
         ErrorKind::UnknownArgument if flag.starts_with('-') => Diagnostic::new(
             DiagnosticId::UnknownFlag,
             format!("unknown flag {flag}"),
             near(ContextKind::SuggestedArg),
         ),
+        ErrorKind::UnknownArgument if super::command().find_subcommand(argument).is_some() => {
+            Diagnostic::new(
+                DiagnosticId::UnexpectedArgument,
+                "unexpected argument",
+                format!("{argument:?} is a command: write it before its flags"),
+            )
+        }
         ErrorKind::UnknownArgument => Diagnostic::new(
             DiagnosticId::UnexpectedArgument,
             "unexpected argument",
@@ -91,4 +103,10 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
             )
         }
     }
+}
+
+/// Returns whether an argument that is no flag looks like a negative number.
+fn is_negative(argument: &str) -> bool {
+    let mut bytes = argument.bytes();
+    bytes.next() == Some(b'-') && bytes.next().is_some_and(|byte| byte.is_ascii_digit())
 }

@@ -51,6 +51,11 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnost
     });
     let Some((first, second)) = head else {
         let form = syntax.form;
+        let has_scheme = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+        let form = match syntax.ends.0 == "pattern" && has_scheme(&line.value) {
+            true => format!("{form}, without a scheme"),
+            false => form.to_owned(),
+        };
         let message = match quote_unless_secret(without_query(&line.value)) {
             Some(value) => format!("{value} must be {form}"),
             None => format!("write {form}"),
@@ -151,6 +156,20 @@ impl RawFields {
     pub(super) fn take(&mut self, name: &str) -> Option<Spanned> {
         let index = self.fields.iter().position(|(field, _)| field == name)?;
         Some(self.fields.remove(index).1)
+    }
+
+    /// Like [`take`](Self::take), and reports the field if it is given twice.
+    pub(super) fn take_once(
+        &mut self,
+        name: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Spanned> {
+        let first = self.take(name)?;
+        while let Some(again) = self.take(name) {
+            let message = format!("{name} is given twice: keep one");
+            diagnostics.push(again.diagnostic(DiagnosticId::Duplicate, message));
+        }
+        Some(first)
     }
 
     /// Removes and returns a field that is required.

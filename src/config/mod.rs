@@ -8,6 +8,7 @@
 //! - `load`, `value` and `resolve`: convert texts to values.
 //! - `yaml`: converts values to texts, for `sidentity check`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,6 +113,19 @@ pub struct Config {
     pub log: Log,
     /// Settings that are valid but look wrong, for the start-up log.
     pub warnings: Vec<String>,
+    /// The options whose value is written, although another machine may have another default.
+    pub explicit: ExplicitOptions,
+}
+
+/// Options that the user set to another value than `auto`, and whose default depends on the machine. `check` prints them
+/// even if they equal the default here. Configurations with the same values are equal, however they were written.
+#[derive(Clone, Debug, Default, Eq)]
+pub struct ExplicitOptions(pub(crate) BTreeSet<OptionKey>);
+
+impl PartialEq for ExplicitOptions {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// The forward proxy's listener.

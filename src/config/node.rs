@@ -68,6 +68,11 @@ pub(super) fn parse(source: &str) -> Result<SpannedNode, SyntaxError> {
             serde_saphyr::Error::RecursiveReferencesRequireWeakTypes { .. } => {
                 "an alias is inside its own anchor".to_owned()
             }
+            serde_saphyr::Error::Budget { .. }
+            | serde_saphyr::Error::AliasReplayLimitExceeded { .. } => {
+                "the file is too large or too deeply nested after its aliases are resolved: write it without them"
+                    .to_owned()
+            }
             error => {
                 if let Some(found) = unquoted::find(source, line) {
                     return SyntaxError {

@@ -77,7 +77,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, diagnostics: &mut Vec<Diagnost
     config.quota_project = metadata::quota_project(env, diagnostics).or(of_file);
     config.universe = metadata::universe(env, diagnostics);
     config.warnings = warnings;
-    route::validate(&routes, &mut config, diagnostics);
+    route::validate(&routes, universe, &mut config, diagnostics);
     config.routes = routes.into_iter().map(|(_, route)| route).collect();
     if let Some(file) = config.credentials.file() {
         config.universe = Some(file.file.universe().into());
@@ -104,6 +104,13 @@ fn set(
         // A test checks that every default is a valid value.
         DefaultValue::Text(text) => (setting.set)(config, text, context).unwrap_or_default(),
         DefaultValue::Computed(_, set) => set(config, context),
+    }
+    let depends_on_machine = matches!(
+        default,
+        DefaultValue::Computed(..) | DefaultValue::Text("auto")
+    );
+    if depends_on_machine && raw.value(option).is_some_and(|text| text.value != "auto") {
+        config.explicit.0.insert(option);
     }
     for text in raw.value(option).into_iter().chain(raw.list(option)) {
         if let Err(message) = (setting.set)(config, &text.value, context) {

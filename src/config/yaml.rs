@@ -25,6 +25,8 @@ const NOTHING: &str = "# every option has its default: sidentity check --all pri
 struct Item {
     /// The mapping that contains it.
     group: Option<&'static str>,
+    /// The user wrote the value, and the default depends on the machine: such an item equals no default.
+    explicit: bool,
     text: String,
 }
 
@@ -33,6 +35,7 @@ struct Item {
 struct Items {
     items: Vec<Item>,
     group: Option<&'static str>,
+    explicit: bool,
 }
 
 // === impl Yaml ===
@@ -85,6 +88,7 @@ fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
     let mut f = Items::default();
     for option in OptionKey::ALL {
         let spec = option.spec();
+        f.explicit = config.explicit.0.contains(option);
         let key = match spec.key {
             FileKey::Inside(group, key) => {
                 f.group = Some(group);
@@ -109,6 +113,7 @@ fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
             Printed::Rules => f.entries("rules", &config.rules, rule)?,
         }
     }
+    f.explicit = false;
     environment(&mut f, config);
     Ok(f.items)
 }
@@ -232,6 +237,7 @@ impl Items {
     fn add(&mut self, text: String) {
         self.items.push(Item {
             group: self.group,
+            explicit: self.explicit,
             text,
         });
     }

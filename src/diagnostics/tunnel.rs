@@ -1,6 +1,6 @@
 //! Tunnels that carry no token.
 
-use crate::destination::Origin;
+use crate::destination::{Origin, Scheme};
 
 /// The reason that no token can be injected into a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,8 @@ impl NoTokenReason {
         match self {
             Self::InterceptOff => "the sidecar cannot add a token inside the app's TLS",
             Self::NotCovered => {
-                "this sidecar's CA does not cover that host (domains that are added after the start need a restart)"
+                "this sidecar's CA does not cover that host (it covers no addresses, and domains that are added after the \
+                 start need a restart)"
             }
             Self::NotHttp => "its content is neither HTTP nor TLS",
             Self::NotTls => "its content is not TLS",
@@ -43,9 +44,14 @@ impl NoTokenReason {
             Self::NothingSent => ", give it a --route, or send the first byte within 10 s",
             Self::NotTls => ", give it a --route, or speak TLS inside",
         };
-        format!(
-            "call http://{} through the proxy (the sidecar adds TLS){route}",
-            origin.host
-        )
+        let http = Origin {
+            scheme: Scheme::Http,
+            port: match origin.port {
+                443 => 80,
+                port => port,
+            },
+            ..origin.clone()
+        };
+        format!("call {http} through the proxy (the sidecar adds TLS){route}")
     }
 }

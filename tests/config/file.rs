@@ -383,3 +383,17 @@ fn every_error_quotes_the_wrong_value_but_no_password() {
         );
     }
 }
+
+#[test]
+fn a_wrong_port_or_path_of_a_rule_is_reported_at_its_own_field() {
+    for (fields, place) in [
+        ("port: 70000", "c.yaml:1:49: rules[0].port"),
+        ("path: \"/x y\"", "c.yaml:1:49: rules[0].path"),
+    ] {
+        let yaml = format!("rules: [{{host: a.example, credential: id, {fields}}}]");
+        let setup = Setup::new().file(&yaml);
+        let found = setup.diagnostics(&["--config", "c.yaml"]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].place, place, "{found:?}");
+    }
+}

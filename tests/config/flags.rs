@@ -337,6 +337,26 @@ fn an_error_is_one_line_with_the_correction() {
             &["--connect-timeout", "soon"],
             "flag --connect-timeout: \"soon\" is not a duration: write 5s, 500ms or 1m30s",
         ),
+        (
+            &["--connect-timeout", "0"],
+            "flag --connect-timeout: \"0\" must be greater than zero, like 5s",
+        ),
+        (
+            &["--connect-timeout", "-1s"],
+            "unknown flag -1: a value that begins with - follows its flag with =, as in --workers=-1",
+        ),
+        (
+            &["--route", "8081=https://x.example,http=2,http=1"],
+            "flag --route 8081: http: http is given twice: keep one",
+        ),
+        (
+            &["--route", "8081/\u{fc}=https://x.run.app"],
+            "flag --route 8081/\u{fc}: prefix \"/\u{fc}\" must be percent-encoded: /%C3%BC",
+        ),
+        (
+            &["--rule", "https://a.example=id"],
+            "flag --rule: \"https://a.example=id\" must be PATTERN=CREDENTIAL[,OPTION…], like *.internal.example=id, without a scheme",
+        ),
     ];
     let setup = Setup::new();
     for (flags, line) in table {
@@ -369,5 +389,15 @@ fn help_explains_variables_and_file_keys() {
     assert_eq!(
         version.stdout,
         format!("sidentity {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn a_command_after_its_flags_is_an_error_that_says_where_it_belongs() {
+    let checked = Setup::new().run(&["--log-level", "warn", "check"]);
+    assert_eq!(checked.status, Some(64));
+    assert_eq!(
+        checked.stderr,
+        "sidentity: unexpected argument: \"check\" is a command: write it before its flags\n"
     );
 }

@@ -332,3 +332,23 @@ fn the_identity_of_a_rule_is_printed() {
     let again = Setup::new().file(&yaml).accepted(&["--config", "c.yaml"]);
     assert_eq!(again, yaml);
 }
+
+/// Such a file would otherwise mean something else on another machine.
+#[test]
+fn a_written_value_is_printed_although_it_is_the_default_of_this_machine() {
+    let yaml = "admin: 127.0.0.1:9090\ndiscover: \"off\"\nlog_format: json\nconnect_timeout: 5s\n";
+    let setup = Setup::new().file(yaml);
+    let printed = setup.run(&["check", "--config", "c.yaml"]).stdout;
+    for line in [
+        "listen: 127.0.0.1:9090",
+        "discover: off",
+        "log_format: json",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    assert!(!printed.contains("connect_timeout"), "{printed}");
+    let setup = Setup::new().file("discover: auto\nlog_format: auto\n");
+    let printed = setup.run(&["check", "--config", "c.yaml"]).stdout;
+    assert!(!printed.contains("discover"), "{printed}");
+    assert!(!printed.contains("log_format"), "{printed}");
+}

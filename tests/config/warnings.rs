@@ -254,3 +254,21 @@ fn a_warning_about_a_rule_of_the_file_has_its_place() {
         "{checked:?}"
     );
 }
+
+#[test]
+fn a_route_to_the_metadata_server_that_asks_for_a_token_is_reported() {
+    let route = "8081=http://metadata.google.internal/,credential=access,plaintext=allow";
+    let checked = Setup::new().check(&["--route", route]);
+    assert_eq!(checked.status, Some(0), "{checked:?}");
+    assert!(checked.stderr.contains("get no token"), "{checked:?}");
+}
+
+#[test]
+fn a_route_of_another_universe_gets_a_token_and_must_not_be_cleartext() {
+    let setup = Setup::new().variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "apis-foo.example");
+    let cleartext = setup.check(&["--route", "8081=http://storage.apis-foo.example"]);
+    assert_eq!(cleartext.status, Some(64), "{cleartext:?}");
+    assert!(cleartext.stderr.contains("in plaintext"), "{cleartext:?}");
+    let checked = setup.check(&["--route", "8081=https://storage.apis-foo.example"]);
+    assert_eq!(checked.stderr, "", "{checked:?}");
+}

@@ -8,11 +8,8 @@ use super::super::{Config, Listen, Route};
 use super::rule;
 use crate::destination::{Destination, Scheme};
 use crate::policy::{
-    CredentialGrant, Policy, Rule, ServiceLocation, ServiceName, Settings, TokenKind,
+    Credential, CredentialGrant, Policy, Rule, ServiceLocation, ServiceName, Settings, TokenKind,
 };
-
-/// The universe for the check of routes. Another universe is known only at run time, and has no rows of its own.
-const UNIVERSE: &str = "googleapis.com";
 
 /// Resolves all routes, each with its location.
 pub(super) fn resolve(
@@ -43,9 +40,9 @@ fn route(mut fields: RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rou
         .require("upstream", diagnostics)
         .and_then(|text| understood(&text, upstream, diagnostics));
     let http = fields
-        .take("http")
+        .take_once("http", diagnostics)
         .and_then(|text| understood(&text, |text| word(text, HTTP_VERSION), diagnostics));
-    let mode = fields.take("mode");
+    let mode = fields.take_once("mode", diagnostics);
     let options = rule::options(&fields, diagnostics);
     let mode = mode.and_then(|text| match &at {
         Some((_, Listen::Tcp(_), _)) => {
@@ -165,9 +162,11 @@ fn service(text: &str) -> Result<(Destination, Option<ServiceName>), String> {
     Ok((upstream, Some(service)))
 }
 
-/// Refuses tokens in plaintext, and warns of routes that get none.
+/// Refuses tokens in plaintext, and warns of routes that get none. A universe of the metadata server is known only at
+/// run time: `universe` is then the default.
 pub(super) fn validate(
     routes: &[(String, Route)],
+    universe: &str,
     config: &mut Config,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -184,7 +183,7 @@ pub(super) fn validate(
     );
     for (place, route) in routes {
         let decide = |upstream: &Destination| {
-            policy.decide_route(&route.name, &route.options, upstream, UNIVERSE)
+            policy.decide_route(&route.name, &route.options, upstream, universe)
         };
         let cleartext = route.upstream.origin.scheme == Scheme::Http
             && places(&route.upstream, &config.rules)
@@ -227,10 +226,14 @@ pub(super) fn validate(
             ));
         }
         let silent = route.options.effective_credential().is_none();
+        let wants_token = matches!(
+            route.options.effective_credential(),
+            Some(Credential::Access | Credential::Id)
+        );
         // The URL of a service's name is known only at run time.
-        if silent
+        if (silent || wants_token)
             && route.service.is_none()
-            && !policy.depends_on_path(&route.upstream.origin, UNIVERSE)
+            && !policy.depends_on_path(&route.upstream.origin, universe)
         {
             let (what, why) = match decide(&route.upstream).grant {
                 CredentialGrant::Token(_) => continue,

@@ -130,15 +130,17 @@ fn pattern(fields: &mut RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<
     let (port, path) = (fields.take("port"), fields.take("path"));
     let host = fields.require("host", diagnostics)?;
     let mut whole = host.value.clone();
-    if let Some(port) = port {
-        if port.value.is_empty() || !port.value.bytes().all(|b| b.is_ascii_digit()) {
+    if let Some(port) = &port {
+        if !port.value.parse::<u16>().is_ok_and(|number| number > 0)
+            || !port.value.bytes().all(|b| b.is_ascii_digit())
+        {
             let message = format!("{} must be a number from 1 to 65535", quote(&port.value));
             diagnostics.push(port.diagnostic(DiagnosticId::InvalidValue, message));
             return None;
         }
         whole = format!("{whole}:{}", port.value);
     }
-    if let Some(path) = path {
+    if let Some(path) = &path {
         if !path.value.starts_with('/') {
             let message = format!("{} must begin with /", quote(&path.value));
             diagnostics.push(path.diagnostic(DiagnosticId::InvalidValue, message));
@@ -155,5 +157,11 @@ fn pattern(fields: &mut RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<
         diagnostics.push(host.diagnostic(DiagnosticId::InvalidValue, message));
         return None;
     }
-    parse(&host, &whole, diagnostics)
+    // Reports the part that is wrong: each is parsed with the ones before it.
+    parse(&host, &host.value, diagnostics)?;
+    match (&path, &port) {
+        (Some(path), _) => parse(path, &whole, diagnostics),
+        (None, Some(port)) => parse(port, &whole, diagnostics),
+        (None, None) => parse(&host, &whole, diagnostics),
+    }
 }

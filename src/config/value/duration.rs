@@ -27,7 +27,12 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a duration that is not zero.
 pub(in crate::config) fn positive(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text)?;
+    // A zero without a unit would otherwise be advised to have one.
+    let is_zero = !text.trim().is_empty() && text.trim().bytes().all(|b| b == b'0');
+    let time = match is_zero {
+        true => Duration::ZERO,
+        false => parse_duration(text)?,
+    };
     if time.is_zero() {
         return Err(format!(
             "{} must be greater than zero, like 5s",

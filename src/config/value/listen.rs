@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::uri::PathAndQuery;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use super::super::Listen;
 use super::super::diagnostic::quote;
@@ -82,7 +83,13 @@ pub(in crate::config) fn prefix(text: &str) -> Result<String, String> {
                 .all(|segment| !matches!(segment, "" | "." | ".."))
             && !trimmed.contains(['?', '#'])
             && trimmed.parse::<PathAndQuery>().is_ok());
-    if whole {
+    if !trimmed.is_ascii() {
+        let encoded = utf8_percent_encode(trimmed, CONTROLS);
+        Err(format!(
+            "prefix {} must be percent-encoded: {encoded}",
+            quote(text)
+        ))
+    } else if whole {
         Ok(trimmed.to_owned())
     } else {
         Err(format!("prefix {} must be a path, like /v1", quote(text)))
