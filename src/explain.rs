@@ -171,7 +171,7 @@ pub(crate) fn explain(
                 (Some(audience.to_string()), Vec::new())
             }
             TokenKind::Access { scopes } if scopes.is_empty() => {
-                (None, vec![CLOUD_PLATFORM.to_owned()])
+                (None, default_scopes(policy, &key.principal))
             }
             TokenKind::Access { scopes } => {
                 (None, scopes.iter().map(|scope| scope.to_string()).collect())
@@ -202,6 +202,17 @@ pub(crate) fn explain(
             _ => None,
         },
     })
+}
+
+/// Returns the scopes of an access token that is requested without scopes.
+fn default_scopes(policy: &Policy, principal: &Principal) -> Vec<String> {
+    let scopes = &policy.credential_name().scopes;
+    match principal {
+        Principal::Attached if !scopes.is_empty() => {
+            scopes.iter().map(|scope| scope.to_string()).collect()
+        }
+        _ => vec![CLOUD_PLATFORM.to_owned()],
+    }
 }
 
 /// Returns whether the forward proxy rejects a `CONNECT` for this `https` URL because a rule denies another path of the

@@ -118,12 +118,12 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
     let instance = provider.instance();
     let asked = async { tokio::join!(instance.email(base), instance.project_id()) };
     let Ok((Ok(email), project)) = tokio::time::timeout(ACCOUNT_TIMEOUT, asked).await else {
-        if principal.chain_clause().is_some() {
-            say(format!(
-                "the token belongs to {principal}; the base credential is {credential}"
-            ));
-        }
-        return;
+        return say(match principal.chain_clause() {
+            None => format!("the token comes from {credential}"),
+            Some(_) => {
+                format!("the token belongs to {principal}; the base credential is {credential}")
+            }
+        });
     };
     let project = project.map_or_else(|_| String::new(), |id| format!(" of the project {id}"));
     say(match principal.chain_clause() {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::credentials::hidden;
 use crate::suggestion::nearest;
 
 /// One error of a configuration. It displays as one line, `PLACE: MESSAGE`.
@@ -151,9 +152,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Quotes a value for a message, cut after 80 characters.
+/// Quotes a value for a message, cut after 80 characters. A value that looks like a credential is not shown.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
+    if let Some(hidden) = hidden(text) {
+        return hidden.to_owned();
+    }
     if text.chars().nth(LONGEST).is_none() {
         return format!("{text:?}");
     }

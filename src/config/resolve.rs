@@ -83,6 +83,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, diagnostics: &mut Vec<Diagnost
         config.universe = Some(file.file.universe().into());
     }
     credentials::check(&config, diagnostics);
+    credentials::warn_of_services(&mut config);
     warn_of_accounts(&mut config);
     warn_of_plaintext(&mut config);
     config

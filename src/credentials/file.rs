@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::context::ReadContext;
 use super::fields::{ExpectedValue, FieldError, Fields};
 use super::regular_file::open_regular;
+use super::shown::path_name;
 use super::{
     AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
     ServiceAccount,
@@ -59,7 +60,7 @@ impl CredentialFile {
         path: &Path,
         context: &ReadContext<'_>,
     ) -> Result<(Self, Vec<String>), CredentialError> {
-        let name = format!("{:?}", path.display().to_string());
+        let name = path_name(path);
         let failed = |what: String| CredentialError(format!("{name} {what}"));
         let opened = open_regular(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => failed("does not exist".to_owned()),

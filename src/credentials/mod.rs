@@ -21,6 +21,7 @@ mod key;
 mod regular_file;
 mod search;
 mod service_account;
+mod shown;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub(crate) use key::{InvalidKey, SigningKey};
 pub(crate) use regular_file::open_regular;
 pub(crate) use search::{Environment, Found, FoundBy, Mode, search};
 pub(crate) use service_account::ServiceAccount;
+pub(crate) use shown::{hidden, path_name};
 
 /// The source of the identity: the value of `--credentials` and the result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +130,14 @@ impl Credentials {
             text: self.to_string().into(),
             holder: self.file().map(|file| file.file.holder().into()),
             chain: self.file().and_then(|file| file.file.file_chain()),
+            scopes: match self.file().map(|file| &file.file) {
+                Some(CredentialFile::Impersonated(file)) => file
+                    .scopes
+                    .iter()
+                    .map(|scope| Arc::from(&**scope))
+                    .collect(),
+                _ => Vec::new(),
+            },
         }
     }
 

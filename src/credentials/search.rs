@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::shown::path_name;
+
 /// `--credentials`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -88,7 +90,7 @@ pub(crate) fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
         return Found::File(path.to_owned(), FoundBy::Gcloud);
     }
     let gcloud_text = match &gcloud {
-        Some(path) => format!("{:?} does not exist", path.display().to_string()),
+        Some(path) => format!("{} does not exist", path_name(path)),
         None => "CLOUDSDK_CONFIG and HOME are not set, so there is no file of gcloud".to_owned(),
     };
     let searched = format!("{VARIABLE} is not set; {gcloud_text}");

@@ -90,8 +90,8 @@ impl TokenFault {
                  account with iam.gke.io/gcp-service-account). If a route or rule has account=, check its spelling."
             }
             Self::NothingFound => {
-                "The detail lists what was checked. On a workstation run `gcloud auth application-default login`; \
-                 elsewhere set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or GCE_METADATA_HOST to a metadata \
+                "The detail lists what was checked. On a workstation run `gcloud auth application-default login`, \
+                 then send SIGHUP or restart; elsewhere set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or GCE_METADATA_HOST to a metadata \
                  server."
             }
             Self::NotImpersonated => {

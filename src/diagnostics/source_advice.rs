@@ -93,7 +93,8 @@ impl TokenFault {
                  project."
             }
             (Self::Refused, SourceKind::AuthorizedUser) => {
-                "Log in again: `gcloud auth application-default login`. The detail has the endpoint's text."
+                "Log in again: `gcloud auth application-default login`, then send SIGHUP to the sidecar or restart it. The \
+                 detail has the endpoint's text."
             }
             (Self::Refused, SourceKind::ServiceAccount) => {
                 "Check that the key and its account were not deleted or disabled, and that the clock of this machine is \

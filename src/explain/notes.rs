@@ -144,6 +144,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
     notes.push(placeholder(case));
     match &key.kind {
         TokenKind::Access { .. } if policy.credential_name().is_file() => {}
+        TokenKind::Access { .. } if matches!(key.principal, Principal::Impersonated(_)) => {}
         TokenKind::Access { scopes } if scopes.is_empty() => notes.push(
             "the scopes are the service account's own; on Cloud Run that is cloud-platform"
                 .to_owned(),

@@ -17,6 +17,8 @@ pub struct CredentialName {
     pub(crate) holder: Option<Arc<str>>,
     /// How a file's account is impersonated, if another principal calls for its tokens.
     pub(crate) chain: Option<FileChain>,
+    /// The scopes of its access tokens if none are requested, if they are known to differ from the usual ones.
+    pub(crate) scopes: Vec<Arc<str>>,
 }
 
 /// The chain of impersonation in a credential file.
@@ -88,6 +90,7 @@ impl Default for CredentialName {
             text: "the metadata server".into(),
             holder: None,
             chain: None,
+            scopes: Vec::new(),
         }
     }
 }

@@ -175,6 +175,7 @@ impl TokenSources {
                 config.quota_project.as_ref(),
             )
             .with_file(target)
+            .with_global(config.impersonate.as_ref())
             .without_account(unsigned);
         let impersonator = Arc::new(impersonator);
         sources.push(Arc::new(ImpersonationSource(Arc::clone(&impersonator))));

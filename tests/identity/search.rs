@@ -325,3 +325,28 @@ async fn a_file_of_another_owner_may_be_read_by_its_group() {
         );
     }
 }
+
+/// `GOOGLE_APPLICATION_CREDENTIALS="$(cat key.json)"`, and the same with other settings.
+#[tokio::test]
+async fn the_content_of_a_credential_in_the_place_of_its_path_is_never_shown() {
+    let key = "{\"type\": \"service_account\", \"private_key\": \"-----BEGIN PRIVATE KEY-----\\nS3CRET\"}";
+    let base64 = "eyJ0eXBlIjoiUzNDUkVUIn0=";
+    for content in [key, base64, "-----BEGIN PRIVATE KEY-----\nS3CRET\n"] {
+        let variable = |name: &'static str| vec![(name, Path::new(content))];
+        for (args, env) in [
+            (vec![], variable("GOOGLE_APPLICATION_CREDENTIALS")),
+            (vec![], variable("SIDENTITY_CREDENTIALS")),
+            (vec!["--credentials", content], vec![]),
+            (vec!["--credentials", "adc"], variable("CLOUDSDK_CONFIG")),
+            (vec!["--upstream-ca", content], vec![]),
+            (vec!["--config", content], vec![]),
+        ] {
+            let ran = check(&args, &env).await;
+            assert_eq!(ran.status, Some(64), "{ran:?}");
+            let said = ran.err + &ran.out;
+            for part in ["S3CRET", "PRIVATE KEY", "UzNDUkVU"] {
+                assert!(!said.contains(part), "{args:?}: {said}");
+            }
+        }
+    }
+}

@@ -135,6 +135,26 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
+/// Warns of names of services, whose URLs contain facts that only a metadata server has.
+pub(super) fn warn_of_services(config: &mut Config) {
+    let Some(file) = config.credentials.file() else {
+        return;
+    };
+    if config.credentials.beside_metadata_server {
+        return;
+    }
+    let routes = config.routes.iter().filter_map(|route| {
+        let service = route.service.as_ref()?;
+        Some(format!(
+            "--route {}: run://{service} needs the project's number from a metadata server, but tokens come from {file}, and \
+             no variable names a metadata server: write the service's https:// URL",
+            route.name
+        ))
+    });
+    let warnings: Vec<String> = routes.collect();
+    config.warnings.extend(warnings);
+}
+
 /// Checks rules and routes for which an account signs: the credential must have an account, and delegation is limited
 /// to one universe.
 fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {

@@ -19,7 +19,7 @@ use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 
-const LOG_IN: &str = "log in again: `gcloud auth application-default login`";
+const LOG_IN: &str = "log in again: `gcloud auth application-default login`, then send SIGHUP to the sidecar or restart it";
 
 /// Issues the tokens of one login.
 #[derive(Debug)]

@@ -19,7 +19,8 @@ use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 
-const LOG_IN: &str = "log in again: `gcloud auth application-default login --login-config=FILE`";
+const LOG_IN: &str = "log in again: `gcloud auth application-default login --login-config=FILE`, then send SIGHUP to the sidecar or \
+                      restart it";
 
 /// Issues the tokens of one login.
 pub(super) struct WorkforceUserSource {

@@ -24,7 +24,7 @@ use super::{Fetching, TokenSource};
 use crate::config::UpstreamConfig;
 use crate::credentials::CredentialFile;
 use crate::error::{Error, SourceKind, TokenFault};
-use crate::policy::{Principal, TokenKey, TokenKind, project_of, without_own};
+use crate::policy::{Impersonation, Principal, TokenKey, TokenKind, project_of, without_own};
 use crate::telemetry::Metrics;
 use crate::token::fact::Fact;
 use crate::token::facts::Facts;
@@ -57,6 +57,8 @@ pub(super) struct Impersonator {
     is_federated: bool,
     /// The projects that pay for calls with the tokens of a credential file.
     quota: QuotaProjects,
+    /// The account of every token (`--impersonate-service-account`).
+    global: Option<Arc<str>>,
     /// The base credential's name, if it is not a service account and cannot sign.
     unsigned: Option<String>,
     /// Created at its first use, because most sidecars impersonate no account.
@@ -95,6 +97,7 @@ impl Impersonator {
             holder: None,
             is_federated: false,
             quota: QuotaProjects::default(),
+            global: None,
             unsigned: None,
             client: OnceLock::new(),
         }
@@ -120,6 +123,15 @@ impl Impersonator {
     pub(super) fn without_account(self, name: Option<String>) -> Self {
         Self {
             unsigned: name,
+            ..self
+        }
+    }
+
+    /// Sets the account of every token, whose project is that of a base credential without one.
+    #[must_use]
+    pub(super) fn with_global(self, impersonation: Option<&Impersonation>) -> Self {
+        Self {
+            global: impersonation.map(|chain| chain.target().into()),
             ..self
         }
     }
@@ -392,7 +404,9 @@ impl TokenSource for ImpersonationSource {
             Fact::Email(principal) => principal.account().map(str::to_owned),
             Fact::Universe => file.map(|file| file.universe.to_string()),
             Fact::ProjectId => file
-                .and_then(|file| project_of(file.account.email()))
+                .map(|file| file.account.email())
+                .or(self.0.global.as_deref())
+                .and_then(project_of)
                 .map(str::to_owned),
             Fact::ProjectNumber | Fact::Region => None,
         };

@@ -83,8 +83,8 @@ fn nothing_found(searched: &str, why: &str) -> FetchError {
     FetchError::new(
         TokenFault::NothingFound,
         &format!(
-            "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login`, or set \
-             GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
+            "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login` (then \
+             send SIGHUP or restart), or set GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
         ),
     )
 }

@@ -81,7 +81,10 @@ async fn a_subject_token_file_that_is_a_named_pipe_is_refused_at_once() {
     }
     let ran = ran.expect("the command does not end");
     assert_eq!(ran.status, Some(1), "{ran:?}");
-    let expected = format!("the file {}: it is not a regular file", pipe.display());
+    let expected = format!(
+        "the file {:?}: it is not a regular file",
+        pipe.display().to_string()
+    );
     assert!(ran.err.contains(&expected), "{ran:?}");
     assert!(
         begun.elapsed() < Duration::from_secs(5),
@@ -134,7 +137,7 @@ async fn an_output_file_that_is_a_named_pipe_is_no_cache() {
         };
         let said = detail(&call(&sidecar, API).await);
         let why = format!(
-            "the output_file {}: it is not a regular file",
+            "the output_file {:?}: it is not a regular file",
             path.display()
         );
         assert!(said.contains(&why), "{said}");

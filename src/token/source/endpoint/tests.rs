@@ -245,3 +245,14 @@ async fn only_https_and_http_urls_are_accepted() {
         .unwrap();
     assert!(client().send(request).await.is_err());
 }
+
+#[test]
+fn the_body_of_a_success_other_than_200_is_not_quoted() {
+    for status in [201, 202, 203, 206] {
+        let answer = Response::builder()
+            .status(status)
+            .body(Bytes::from("opaque-token"));
+        let error = success(answer.unwrap(), &RequestSecrets::default()).unwrap_err();
+        assert!(!error.reason.contains("opaque"), "{}", error.reason);
+    }
+}

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::budget::no_token;
 use super::file;
 use crate::children::{self, Output};
-use crate::credentials::ExecutableSource;
+use crate::credentials::{ExecutableSource, path_name};
 use crate::token::fetch_error::FetchError;
 
 mod response;
@@ -48,7 +48,7 @@ async fn file_token(source: &ExecutableSource) -> Option<Result<SubjectToken, St
         Ok(content) => {
             SubjectToken::parse(&content, SystemTime::now()).map_err(|why| why.to_string())
         }
-        Err(why) => Err(format!("the output_file {}: {why}", path.display())),
+        Err(why) => Err(format!("the output_file {}: {why}", path_name(path))),
     })
 }
 

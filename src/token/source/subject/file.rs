@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::budget::no_token;
 use super::format;
-use crate::credentials::{FileSource, open_regular};
+use crate::credentials::{FileSource, open_regular, path_name};
 use crate::lock::lock;
 use crate::token::fetch_error::FetchError;
 
@@ -29,13 +29,27 @@ static READERS: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap:
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unread {
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The sandbox permits directories that exist at the start.
+    #[error(
+        "{0}; if its directory was created after the start, restart the sidecar or set --sandbox off"
+    )]
+    NoPermission(io::Error),
     #[error("it is not a regular file")]
     NotRegular,
     #[error("it is longer than {} KiB", LONGEST / 1024)]
     TooLong,
     #[error("it cannot be read within {} s", READ_TIMEOUT.as_secs())]
     Slow,
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::NoPermission(error),
+            _ => Self::Io(error),
+        }
+    }
 }
 
 pub(super) async fn token(source: &FileSource) -> Result<String, FetchError> {
@@ -47,7 +61,7 @@ pub(super) async fn token(source: &FileSource) -> Result<String, FetchError> {
 
 /// Names the file in a message.
 pub(super) fn named(source: &FileSource) -> String {
-    format!("the file {}", source.path.display())
+    format!("the file {}", path_name(&source.path))
 }
 
 /// Reads a whole file.

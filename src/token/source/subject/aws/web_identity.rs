@@ -8,7 +8,7 @@ use super::super::budget::{Budget, no_token};
 use super::super::{file, format};
 use super::keys::{self, AwsCredentials};
 use super::sigv4::encode;
-use crate::credentials::{AwsWebIdentity, TokenFormat};
+use crate::credentials::{AwsWebIdentity, TokenFormat, path_name};
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
 use crate::token::source::message::words;
@@ -48,7 +48,7 @@ pub(super) async fn keys(
 /// Reads the token of the service account. Its file is rotated, so each request reads it again.
 async fn token(identity: &AwsWebIdentity) -> Result<String, FetchError> {
     let path = &identity.token_file;
-    let name = format!("AWS_WEB_IDENTITY_TOKEN_FILE ({})", path.display());
+    let name = format!("AWS_WEB_IDENTITY_TOKEN_FILE ({})", path_name(path));
     let content = file::read(path)
         .await
         .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
