@@ -44,6 +44,7 @@ log_entries! {
     ConfigurationWarning: "log-configuration-warning", "…";
     DrainCutOff: "log-drain-cut-off", "the drain timed out: requests in flight are cut off";
     InterceptionFailed: "log-interception-failed", "no TLS with the app for …";
+    LinesLost: "log-lines-lost", "log lines were lost, because stderr was not read";
     MalformedNotLogged: "log-malformed-not-logged", "requests that could not be parsed were not logged";
     NeedsRestart: "log-needs-restart", "needs a restart: …";
     NotReloaded: "log-not-reloaded", "not reloaded, nothing has changed: problems: …";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,8 +12,10 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber, dispatcher};
 
+use super::stderr::PatientStderr;
 use super::{cloud_logging, panics, text};
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::diagnostics::LogEntry;
 use crate::lock::lock;
 
 /// Writes this crate's events from the configured level up. Events of dependencies are written from warning up,
@@ -22,6 +25,8 @@ pub struct Logger {
     colour: bool,
     project: OnceLock<String>,
     out: Mutex<Box<dyn Write + Send>>,
+    /// The number of lines that were lost and not reported.
+    lost: Arc<AtomicU64>,
 }
 
 /// The settings that a reload may change.
@@ -37,7 +42,12 @@ pub fn init(log: &Log) {
     // This is the convention of no-color.org for terminals, so there is no option for it.
     let colour =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if tracing::subscriber::set_global_default(Logger::new(log, colour, stderr)).is_ok() {
+    let lost = Arc::new(AtomicU64::new(0));
+    let logger = Logger {
+        lost: lost.clone(),
+        ..Logger::new(log, colour, PatientStderr::new(lost))
+    };
+    if tracing::subscriber::set_global_default(logger).is_ok() {
         panics::log_panics();
     }
 }
@@ -76,6 +86,7 @@ impl Logger {
             colour,
             project: OnceLock::new(),
             out: Mutex::new(Box::new(out)),
+            lost: Arc::default(),
         }
     }
 }
@@ -133,9 +144,17 @@ impl Subscriber for Logger {
             }
             LogFormat::Text => text::line(event, target, now, self.colour),
         };
-        let mut out = lock(&self.out);
         // An error of the log cannot be logged.
-        let _ = out.write_all(line.as_bytes());
+        let _ = lock(&self.out).write_all(line.as_bytes());
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let help = LogEntry::LinesLost.page();
+            tracing::warn!(
+                help,
+                lost,
+                "log lines were lost, because stderr was not read"
+            );
+        }
     }
 
     // There are no spans, so none is ever enabled.

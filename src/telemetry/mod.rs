@@ -17,6 +17,7 @@ mod metrics;
 mod panics;
 mod process;
 mod rate_limit;
+mod stderr;
 mod text;
 mod trace;
 mod unauthenticated;

@@ -178,3 +178,43 @@ async fn the_text_log_is_plain_without_a_terminal() {
     }
     assert!(said.len() <= 6, "{said:#?}");
 }
+
+/// A pipe whose reader has stalled is full after some lines.
+#[tokio::test]
+async fn a_reader_of_the_log_that_stalls_stops_neither_calls_nor_the_end() {
+    let metadata = Metadata::start().await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["run", "--log-format", "json", "--access-log", "all"])
+        .args(["--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0"])
+        .env_clear()
+        .env("GCE_METADATA_HOST", metadata.address().to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut addresses = Vec::new();
+    while addresses.len() < 2 {
+        let line = stderr.next_line().await.unwrap().unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if let Some(address) = line["address"].as_str() {
+            addresses.push((line["listener"].clone(), address.parse().unwrap()));
+        }
+    }
+    let proxy = addresses
+        .iter()
+        .find(|(name, _)| name == "proxy")
+        .unwrap()
+        .1;
+    // Each is answered with 502 or 504 and logged. A pipe holds 64 KiB, and a line is longer than its URL.
+    let path = "x".repeat(4000);
+    for _ in 0..40 {
+        let response = proxied(proxy, &format!("http://127.0.0.1:1/{path}"), &[]).await;
+        assert!(response.status().is_server_error());
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(15), child.wait());
+    assert!(ended.await.expect("it ends").unwrap().success());
+}
