@@ -72,12 +72,12 @@ impl SharedState {
     }
 }
 
-type FromDecided =
-    Connect<RejectCrossSite<Authorize<RetryUnauthorized<Upgrade<RewriteLocation<Forward>>>>>>;
+type FromOutbound = ResponseTimeout<Upgrade<RewriteLocation<Forward>>>;
+type FromDecided = Connect<RejectCrossSite<Authorize<RetryUnauthorized<FromOutbound>>>>;
 type FromAddressed = ResolveService<HopByHop<Decide<FromDecided>>>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
-pub(crate) type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<FromAddressed>>>>>;
+pub(crate) type Stack = Record<Rescue<Limit<Normalize<FromAddressed>>>>;
 
 /// Composes the stack. The first layer sees a request first and its response last.
 ///
@@ -107,8 +107,6 @@ pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
         .layer(Rescue::layer(metrics.clone()))
         // Before any work is done: shedding load must be cheap.
         .layer(Limit::layer(permits, memory, upstream.clone()))
-        // Around everything that waits: for tokens, connections, the upstream.
-        .layer(ResponseTimeout::layer(config.response_timeout))
         // The layers inside do not read Host or the URI's authority to find the destination.
         .layer(Normalize::layer(allowed_hosts.clone()))
         .layer(takes::<Addressed>())
@@ -144,6 +142,8 @@ pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
             hints,
         ))
         .layer(takes::<Outbound>())
+        // Each attempt has the whole time. The wait for a token has its own limit.
+        .layer(ResponseTimeout::layer(config.response_timeout))
         // Joins both connections after 101.
         .layer(Upgrade::layer(tunnels))
         // Next to the upstream: the app must not learn another way to it.

@@ -334,3 +334,22 @@ async fn interim_responses_do_not_extend_the_response_timeout() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_slow_token_is_not_a_timeout_of_the_response() {
+    let args = [
+        "--rule",
+        "127.0.0.1=access,plaintext=allow",
+        "--response-timeout",
+        "100ms",
+        "--token-timeout",
+        "1s",
+    ];
+    let (port, metadata, _sidecar, mut app) = between(&args).await;
+    let gate = Gate::new();
+    metadata.script(Kind::Access, [Answer::access("T1", 3600).behind(&gate)]);
+    app.send(request(&port, "GET /", "")).await;
+    let (head, body) = app.message().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(body.contains("token: "), "{body}");
+}

@@ -1,4 +1,4 @@
-//! Layer 11, **Authorize**: puts the token into exactly one header. With a fresh token nothing is awaited. If there is
+//! Layer 10, **Authorize**: puts the token into exactly one header. With a fresh token nothing is awaited. If there is
 //! none and it cannot be fetched, the request fails before the upstream is contacted.
 
 use std::sync::Arc;

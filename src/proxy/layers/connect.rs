@@ -1,4 +1,4 @@
-//! Layer 9, **Connect**: turns a `CONNECT` into a tunnel (RFC 9110, 9.3.6).
+//! Layer 8, **Connect**: turns a `CONNECT` into a tunnel (RFC 9110, 9.3.6).
 //!
 //! With `--intercept`, the TLS of a tunnel is terminated here if a token may be granted for its host. Plaintext HTTP to
 //! port 80 is served like absolute-form requests for `http://HOST`, because some clients send those through a tunnel.

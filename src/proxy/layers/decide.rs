@@ -1,4 +1,4 @@
-//! Layer 8, **Decide**: the decision for the destination, and the slot of its token. With it comes the upgrade to TLS:
+//! Layer 7, **Decide**: the decision for the destination, and the slot of its token. With it comes the upgrade to TLS:
 //! a token is sent over TLS unless the rule says `plaintext=allow`.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Layer 7, **HopByHop**: removes hop-by-hop headers in both directions (RFC 9110, 7.6.1).
+//! Layer 6, **HopByHop**: removes hop-by-hop headers in both directions (RFC 9110, 7.6.1).
 //!
 //! `TE: trailers` and `Trailer` are kept, because gRPC and HTTP/1.1 trailers need them. An upgrade is kept and marked.
 

@@ -1,4 +1,4 @@
-//! Layer 10, **RejectCrossSite**: rejects requests of web pages from other sites on routes, and removes headers that
+//! Layer 9, **RejectCrossSite**: rejects requests of web pages from other sites on routes, and removes headers that
 //! must not reach the upstream.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Layer 6, **ResolveService**: replaces the name of a service by the origin where the service answers. Rules, audience
+//! Layer 5, **ResolveService**: replaces the name of a service by the origin where the service answers. Rules, audience
 //! and certificate apply to that origin.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Layer 4, **ResponseTimeout**: `--response-timeout`, from the end of the request's body to the head of the response,
-//! so that the duration of an upload does not count. Off by default.
+//! Layer 12, **ResponseTimeout**: `--response-timeout`, from the end of the request's body to the head of the response,
+//! so that the duration of an upload does not count. The time to connect does. Off by default.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
-use crate::proxy::request::Inbound;
+use crate::proxy::request::Outbound;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::service::{LayerResult, ProxyService};
 
@@ -45,14 +45,14 @@ impl<S> ResponseTimeout<S> {
     }
 }
 
-impl<S: ProxyService<Inbound>> Service<Inbound> for ResponseTimeout<S> {
+impl<S: ProxyService<Outbound>> Service<Outbound> for ResponseTimeout<S> {
     type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = ResponseTimeoutFuture<S::Future>;
 
-    fn call(&self, mut inbound: Inbound) -> Self::Future {
+    fn call(&self, mut outbound: Outbound) -> Self::Future {
         let timer = self.timeout.map(|timeout| {
-            let end = inbound.request.body_mut().end();
+            let end = outbound.request.body_mut().end();
             let timer: Timer = Box::pin(async move {
                 if let Some(end) = end {
                     end.await;
@@ -62,7 +62,7 @@ impl<S: ProxyService<Inbound>> Service<Inbound> for ResponseTimeout<S> {
             (timer, timeout)
         });
         ResponseTimeoutFuture {
-            inner: self.inner.call(inbound),
+            inner: self.inner.call(outbound),
             timer,
         }
     }

@@ -1,4 +1,4 @@
-//! Layer 12, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token
+//! Layer 11, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token
 //! and the request can be sent again, it is sent once more. Otherwise the app gets the 401. A 403 is never retried.
 
 mod unauthenticated;
