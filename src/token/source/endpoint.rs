@@ -144,6 +144,10 @@ impl EndpointClient {
         let (head, body) = sent.await.map_err(|error| no_answer(&error))?.into_parts();
         match Limited::new(body, LONGEST_BODY).collect().await {
             Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+            // The status says enough of an error.
+            Err(error) if error.is::<LengthLimitError>() && head.status != StatusCode::OK => {
+                Ok(Response::from_parts(head, Bytes::new()))
+            }
             Err(error) if error.is::<LengthLimitError>() => {
                 let reason = format!("the response is longer than {} KiB", LONGEST_BODY / 1024);
                 Err(AttemptError::malformed(reason))

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, header, response};
+use http::{Request, StatusCode, header, response};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -107,6 +107,13 @@ impl MetadataEndpoint {
                     head,
                     body: body.to_bytes(),
                 }),
+                // The status says enough of an error.
+                Err(error) if error.is::<LengthLimitError>() && head.status != StatusCode::OK => {
+                    Ok(BufferedResponse {
+                        head,
+                        body: Bytes::new(),
+                    })
+                }
                 Err(error) if error.is::<LengthLimitError>() => Err(TransportError::TooLong),
                 Err(error) => Err(match error.downcast::<hyper::Error>() {
                     Ok(error) => TransportError::from(*error),
