@@ -30,6 +30,8 @@ const REFUSED: u8 = 2;
 pub(crate) struct ConnectionState {
     connections: Arc<Connections>,
     opened: Instant,
+    /// Whether it counts under the limit itself: the contents of a tunnel count with the connection of the tunnel.
+    counts: bool,
     admission: AtomicU8,
     /// The number of complete request heads received.
     heads: AtomicUsize,
@@ -55,6 +57,12 @@ pub(crate) struct ConnectionState {
     over: AtomicBool,
     /// HTTP/1.1: a large head is counted until the connection ends, because its buffer stays.
     large_head: AtomicBool,
+    /// HTTP/1.0 is spoken.
+    http10: AtomicBool,
+    /// The stream must be checked for a client that is gone.
+    check_due: AtomicBool,
+    /// The client has closed the connection, although a request is in progress.
+    gone: AtomicBool,
     evicting: AtomicBool,
     evicted: Notify,
     _charge: Charge,
@@ -65,7 +73,17 @@ pub(crate) struct ConnectionState {
 impl ConnectionState {
     /// Creates the state of a connection that was accepted now.
     pub(crate) fn new(connections: Arc<Connections>) -> Arc<Self> {
+        Self::counted(connections, true)
+    }
+
+    /// Creates the state of the contents of a tunnel, whose own connection counts under the limit.
+    pub(crate) fn inside_tunnel(connections: Arc<Connections>) -> Arc<Self> {
+        Self::counted(connections, false)
+    }
+
+    fn counted(connections: Arc<Connections>, counts: bool) -> Arc<Self> {
         Arc::new(Self {
+            counts,
             _charge: connections.memory.charge(CLIENT_CONNECTION),
             connections,
             opened: Instant::now(),
@@ -82,6 +100,9 @@ impl ConnectionState {
             truncated: AtomicBool::new(false),
             over: AtomicBool::new(false),
             large_head: AtomicBool::new(false),
+            http10: AtomicBool::new(false),
+            check_due: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
             evicted: Notify::new(),
         })
@@ -119,6 +140,15 @@ impl ConnectionState {
         match self.admission.load(Ordering::Relaxed) {
             ADMITTED => return true,
             REFUSED => return false,
+            _ if !self.counts => {
+                let _ = self.admission.compare_exchange(
+                    NEW,
+                    ADMITTED,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                return self.is_admitted();
+            }
             _ => {}
         }
         let before = self.connections.admitted.fetch_add(1, Ordering::Relaxed);
@@ -225,6 +255,36 @@ impl ConnectionState {
         self.truncated.load(Ordering::Relaxed)
     }
 
+    /// Records that a request is of HTTP/1.0.
+    pub(crate) fn set_http10(&self) {
+        self.http10.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a request was of HTTP/1.0.
+    pub(crate) fn is_http10(&self) -> bool {
+        self.http10.load(Ordering::Relaxed)
+    }
+
+    /// Requests a check of the stream at its next write or flush.
+    pub(crate) fn request_check(&self) {
+        self.check_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a check was requested, once.
+    pub(crate) fn take_check(&self) -> bool {
+        self.check_due.load(Ordering::Relaxed) && self.check_due.swap(false, Ordering::Relaxed)
+    }
+
+    /// Records that the client has closed the connection.
+    pub(crate) fn client_gone(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the client has closed the connection.
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
     /// Ends the connection: no further request is read, and further bytes are discarded.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
@@ -259,7 +319,7 @@ impl ConnectionState {
 
 impl Drop for ConnectionState {
     fn drop(&mut self) {
-        if self.is_admitted() {
+        if self.counts && self.is_admitted() {
             self.connections.admitted.fetch_sub(1, Ordering::Relaxed);
         }
     }

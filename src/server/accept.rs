@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Version;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::either::Either;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::app_handler::AppHandler;
+use super::client_stream::ClientStream;
 use super::connection_service::{ConnectionAddrs, SharedListenerState};
 use super::evictable::{EvictableSet, Eviction};
 use super::io::ClientProtocol;
@@ -245,7 +245,7 @@ impl Server {
         class: ConnectionClass,
         room: Room,
     ) where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: ClientStream,
         H: ConnectionHandler,
     {
         let (connections, evictable, http) = match class {
@@ -264,7 +264,10 @@ impl Server {
                 HttpLimits::app(self.limits.connections.saturating_add(GRACE)),
             ),
         };
-        let state = ConnectionState::new(connections.clone());
+        let state = match S::IS_INSIDE_TUNNEL {
+            true => ConnectionState::inside_tunnel(connections.clone()),
+            false => ConnectionState::new(connections.clone()),
+        };
         if room == Room::None {
             state.refuse();
         }

@@ -182,6 +182,9 @@ impl Service<Request<Incoming>> for ConnectionService {
         let request = request.map(|body| RequestBody::incoming(body, &record));
         // The first request admits the connection. It must not wait: another connection could evict this one.
         let waits = request.version() == Version::HTTP_2 && self.connection.state.is_admitted();
+        if request.version() == Version::HTTP_10 {
+            self.connection.state.set_http10();
+        }
         let inbound = Inbound {
             request,
             record,

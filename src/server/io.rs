@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
+use super::client_stream::ClientStream;
 use super::heads::HeadMeter;
 use crate::frames::PREFACE;
 use crate::proxy::ConnectionState;
@@ -46,7 +47,7 @@ impl ClientProtocol {
 
 // === impl ClientIo ===
 
-impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
+impl<S: ClientStream> ClientIo<S> {
     pub(super) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
         Self {
             stream: stream.take(0),
@@ -55,6 +56,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
             seen: [0; PREFACE.len()],
             unread: (0, 0),
         }
+    }
+
+    /// Returns the client's stream.
+    pub(super) fn stream(&self) -> &S {
+        self.stream.get_ref()
     }
 
     /// Returns the number of bytes since the last complete head of HTTP/1.1.
@@ -126,16 +132,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
     }
 }
 
-impl<S> ClientIo<S> {
+impl<S: ClientStream> ClientIo<S> {
     fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
         if written.is_pending() {
             self.state.write_blocked();
         }
+        self.check_client();
         written
+    }
+
+    /// Checks whether the client is gone, if that is due. hyper does not see it while it does not read: with bytes of a
+    /// next request in its buffer, or with a body that the upstream does not take. It flushes at every poll.
+    fn check_client(&self) {
+        if self.state.take_check() && self.stream.get_ref().is_closed_by_client() {
+            self.state.client_gone();
+        }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+impl<S: ClientStream> AsyncWrite for ClientIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

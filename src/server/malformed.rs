@@ -234,6 +234,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         }
     }
 
+    /// Calls `f` with the stream, unless the connection was upgraded.
+    pub(super) fn with_stream(&self, f: impl FnOnce(&S)) {
+        if let Some((stream, _)) = self.0.lock().as_ref() {
+            f(stream);
+        }
+    }
+
     /// Returns the error of a client's bytes that are not a request, or `None` if the connection ended for another
     /// reason. `received` inspects the stream.
     pub(super) fn rejected(

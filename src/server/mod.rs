@@ -10,6 +10,7 @@
 
 mod accept;
 mod app_handler;
+mod client_stream;
 mod connection_service;
 mod descriptors;
 mod evictable;

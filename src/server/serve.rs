@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::client_stream::ClientStream;
 use super::evictable::{EvictableEntry, EvictableSet};
 use super::io::{ClientIo, ClientProtocol};
 use super::limits::{HttpLimits, IdleTimeout, ServerLimits};
@@ -95,7 +95,7 @@ pub(super) async fn serve<S, F>(
     mut limits: ConnectionLimits,
     malformed: impl Fn(Version, &Error),
 ) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: ClientStream,
     F: Future<Output: HttpService>,
 {
     let mut watchdog = Watchdog::new(limits.state.clone(), &limits.server);
@@ -127,6 +127,10 @@ pub(super) async fn serve<S, F>(
             // A separate statement, because `remains` is complete only after the connection is dropped.
             let ended = limits.drive(&mut watchdog, pin!(connection)).await;
             state.end();
+            // Only the close of the connection ends such a response, so a plain close would make it look complete.
+            if matches!(&ended, Err(Some(error)) if error.is_user()) && state.is_http10() {
+                remains.with_stream(|io| io.stream().reset_at_end());
+            }
             let failed = match ended {
                 Ok(()) if limits.state.is_truncated() => {
                     // Ends early if another connection needs the place or the server closes.

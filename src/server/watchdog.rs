@@ -15,6 +15,9 @@ use super::io::ClientProtocol;
 use super::limits::{IdleTimeout, ServerLimits};
 use crate::proxy::ConnectionState;
 
+/// How often a connection with a request in progress is checked for a client that is gone.
+const CLIENT_CHECK: Duration = Duration::from_secs(5);
+
 /// How long an idle connection may stay open after graceful shutdown began.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,8 @@ pub(super) struct Watchdog {
     idle: Option<IdleTimeout>,
     /// The idle timeout when the timer was set. A reload may change it.
     known_idle: Option<Duration>,
+    /// When the client is checked next. It stays when the connection becomes idle, so that requests do not set timers.
+    check_at: Option<Instant>,
     /// Whether later heads have a deadline (HTTP/1.1).
     limits_later_heads: bool,
     /// Since when a later head has been incomplete.
@@ -58,6 +63,7 @@ impl Watchdog {
             answer: limits.answer,
             idle: None,
             known_idle: None,
+            check_at: None,
             limits_later_heads: false,
             partial_head: None,
             unread: None,
@@ -85,6 +91,9 @@ impl Watchdog {
         if (useless || state.is_hoarding()) && self.shut_down.is_none() {
             return Poll::Ready(DeadlineAction::ShutDown);
         }
+        if self.state.is_client_gone() {
+            return Poll::Ready(DeadlineAction::Close);
+        }
         loop {
             let Some((deadline, verdict)) = self.deadline() else {
                 self.timer = None;
@@ -103,6 +112,12 @@ impl Watchdog {
             };
             ready!(timer.as_mut().poll(cx));
             self.timer = None;
+            if self.check_at.take_if(|at| *at <= Instant::now()).is_some() && !self.state.is_idle()
+            {
+                // The connection checks at its next poll.
+                self.state.request_check();
+                cx.waker().wake_by_ref();
+            }
             if let Some(verdict) = verdict
                 && Instant::now() >= deadline
             {
@@ -147,9 +162,15 @@ impl Watchdog {
             (None, Some(idle)) => Some((self.recheck_at(idle), None)),
             (None, None) => None,
         };
+        if self.limits_later_heads && !state.is_idle() {
+            self.check_at
+                .get_or_insert_with(|| Instant::now() + CLIENT_CHECK);
+        }
+        let client_check = self.check_at.map(|at| (at, None));
         close
             .into_iter()
             .chain(idle_check)
+            .chain(client_check)
             .min_by_key(|(at, _)| *at)
     }
 

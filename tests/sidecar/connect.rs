@@ -436,3 +436,38 @@ async fn a_denied_path_cannot_be_reached_through_a_blind_tunnel() {
     }
     assert!(service.seen().is_empty());
 }
+
+#[tokio::test]
+async fn the_host_of_a_connect_must_name_its_target() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for (fields, status) in [
+        (String::new(), 200),
+        (format!("Host: {target}\r\n"), 200),
+        ("Host: 127.0.0.1\r\n".to_owned(), 200),
+        ("Host: other.example:443\r\n".to_owned(), 400),
+        (format!("Host: {target}\r\nHost: {target}\r\n"), 400),
+        ("Host: a b\r\n".to_owned(), 400),
+        ("Host: http://x\r\n".to_owned(), 400),
+        ("Host: \r\n".to_owned(), 400),
+    ] {
+        let mut stream = TcpStream::connect(sidecar.proxy()).await.unwrap();
+        let request = format!("CONNECT {target} HTTP/1.1\r\n{fields}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{fields}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_requests_are_served_takes_one_place_of_the_limit() {
+    let (_metadata, _service, sidecar) = started(&["--max-connections", "1"]).await;
+    let (answer, mut app) = connect(sidecar.proxy(), "svc.a.run.app:80").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let request = "GET / HTTP/1.1\r\nHost: svc.a.run.app\r\n\r\n";
+    app.write_all(request.as_bytes()).await.unwrap();
+    let answer = head(&mut app).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

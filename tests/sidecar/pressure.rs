@@ -233,3 +233,38 @@ async fn a_caller_that_disconnects_does_not_cancel_the_token_fetch() {
     assert_eq!(app.message().await.1, "ok");
     assert_eq!(metadata.count(Kind::Access), 1);
 }
+
+/// hyper does not read the socket then, so it does not see that the caller has gone.
+#[tokio::test]
+async fn a_caller_that_disconnects_after_further_bytes_is_noticed() {
+    let (port, _metadata, sidecar, _app) = between(&[]).await;
+    let get = request(&port, "GET /", "");
+    for (count, further) in ["\r\n", "G", &get].into_iter().enumerate() {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(format!("{get}{further}")).await;
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        drop(app);
+        assert_eq!(upstream.rest().await, "", "{further:?}");
+        cancelled(&sidecar, count + 1).await;
+    }
+}
+
+/// Nothing but the close ends such a response.
+#[tokio::test]
+async fn a_truncated_response_does_not_look_complete_to_an_http10_app() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let get = request(&port, "GET /", "").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    app.send(get).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        .await;
+    app.until(b"hello").await;
+    drop(upstream);
+    let mut rest = [0; 16];
+    let ended = tokio::io::AsyncReadExt::read(&mut app.stream(), &mut rest).await;
+    let error = ended.expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}

@@ -1,4 +1,4 @@
-//! Layer 5, **Normalize**: determines the destination. Rejects a request whose target and authority disagree, or whose
+//! Layer 4, **Normalize**: determines the destination. Rejects a request whose target and authority disagree, or whose
 //! framing is ambiguous, because the destination decides which token is sent.
 //!
 //! One exception: a forward proxy ignores the `Host` of an absolute-form HTTP/1 request (RFC 9112, 3.2.2).
@@ -11,7 +11,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 use tower::layer::layer_fn;
@@ -148,8 +148,10 @@ fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
         check_connect(request.headers())?;
+        let origin = tunnel_target(request.uri())?;
+        check_tunnel_host(&origin, request.headers())?;
         return Ok(Destination {
-            origin: tunnel_target(request.uri())?,
+            origin,
             target: PathAndQuery::from_static("/"),
             userinfo: false,
         });
@@ -209,6 +211,25 @@ fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
         _ => Scheme::Https,
     };
     Ok(Origin { scheme, ..origin })
+}
+
+/// Checks the `Host` of a `CONNECT`, which must name the target (RFC 9112, 3.2). Some clients send none, or one without
+/// the port.
+fn check_tunnel_host(origin: &Origin, headers: &HeaderMap) -> Result<(), Error> {
+    let Some(host) = sole_host(headers)? else {
+        return Ok(());
+    };
+    let named = host.to_str().ok().filter(|host| is_authority(host));
+    let Some(named) = named else {
+        return Err(bad("the Host header is not a valid host"));
+    };
+    let named = Origin::from_authority(origin.scheme, named)
+        .map_err(|error| bad(format!("Host: {error}")))?;
+    if named.host != origin.host || (named.port != origin.port && !named.is_default_port()) {
+        let target = origin.authority();
+        return Err(bad(format!("CONNECT is to {target}, but Host is {host:?}")));
+    }
+    Ok(())
 }
 
 /// Returns the destination of a request inside a tunnel, which must name the tunnel's host: a coalesced connection

@@ -1,0 +1,65 @@
+//! Checks and settings of a client's socket.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
+
+/// A client's connection.
+pub(super) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Whether it is the content of a tunnel, whose own connection counts under `--max-connections`.
+    const IS_INSIDE_TUNNEL: bool = false;
+
+    /// Returns whether the client has closed or reset the connection, also if bytes before that were not read. False if
+    /// the stream does not say.
+    fn is_closed_by_client(&self) -> bool {
+        false
+    }
+
+    /// Makes the connection end with a reset instead of a close, if it can. The client then knows that bytes are missing.
+    fn reset_at_end(&self) {}
+}
+
+// === impl ClientStream ===
+
+impl ClientStream for TcpStream {
+    fn is_closed_by_client(&self) -> bool {
+        // Completes at once if the socket is readable. It is, as long as there are unread bytes.
+        let ready = pin!(self.ready(Interest::READABLE));
+        matches!(
+            ready.poll(&mut Context::from_waker(Waker::noop())),
+            Poll::Ready(Ok(ready)) if ready.is_read_closed()
+        )
+    }
+
+    fn reset_at_end(&self) {
+        // Fails only on a closed socket.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl ClientStream for UnixStream {
+    fn is_closed_by_client(&self) -> bool {
+        let ready = pin!(self.ready(Interest::READABLE));
+        matches!(
+            ready.poll(&mut Context::from_waker(Waker::noop())),
+            Poll::Ready(Ok(ready)) if ready.is_read_closed()
+        )
+    }
+}
+
+/// A tunnel inside another connection.
+impl<L, R> ClientStream for Either<L, R>
+where
+    L: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    R: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    const IS_INSIDE_TUNNEL: bool = true;
+}
+
+#[cfg(test)]
+impl ClientStream for tokio::io::DuplexStream {}
