@@ -15,10 +15,12 @@ AMD64, ARM64 = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 sys.path.insert(0, str(BUILD.parent))
 
 
-def build(out, *args, root=ROOT, timeout=600):
-    done = subprocess.run(
-        [root / "deploy" / "release" / "build", "--out", out, *args], capture_output=True, text=True, timeout=timeout, cwd=root
-    )
+def build(out, *args, root=ROOT, timeout=600, hostname=None):
+    """Runs deploy/release/build, with `hostname` as on a machine of that name."""
+    command = [root / "deploy" / "release" / "build", "--out", out, *args]
+    if hostname:
+        command = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', hostname, *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 

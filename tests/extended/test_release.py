@@ -49,11 +49,12 @@ def test_the_checksums_are_those_of_all_files(dist):
 
 @pytest.mark.timeout(600)
 def test_a_second_build_is_the_same_byte_by_byte(tmp_path):
-    """Tests only the packing. A script replaces the binary, so that it is quick."""
+    """Tests only the packing, on machines of two names. A script replaces the binary, so that it is quick."""
     script = tmp_path / "sidentity"
     script.write_text(f'#!/bin/sh\nexec {static_binary()} "$@"\n')
     script.chmod(0o755)
-    sums = [(build(tmp_path / name, "--binary", f"{AMD64}={script}") / "SHA256SUMS").read_text() for name in ("first", "second")]
+    folders = [build(tmp_path / name, "--binary", f"{AMD64}={script}", hostname=name) for name in ("first", "second")]
+    sums = [(folder / "SHA256SUMS").read_text() for folder in folders]
     assert sums[0] == sums[1] and sums[0].count("\n") == 7
 
 
@@ -229,6 +230,7 @@ def test_the_rpm_has_the_same_files(dist):
     assert set(query("--docfiles")) == {path for path in files if path.startswith(("/usr/share/man/", "/usr/share/doc/"))}
     assert "/usr/share/man/man1/sidentity-run.1.gz" in query("--docfiles")
     assert query("--licensefiles") == ["/usr/share/licenses/sidentity/LICENSE"]
+    assert query("--queryformat", "%{BUILDHOST}") == ["localhost"]
     title, entry = filter(None, query("--changelog"))
     assert re.fullmatch(rf"\* \w{{3}} \w{{3}} \d{{2}} \d{{4}} [^<]+ <\S+@\S+> - {re.escape(VERSION)}-1", title), title
     assert entry.startswith("- The changes are listed in CHANGELOG.md.gz")
