@@ -13,8 +13,10 @@ import tools
 from project import ROOT, run
 
 HERE = Path(__file__).resolve().parent
-DOCUMENTS = ["CHANGELOG.md.gz", "README.md", "THIRD-PARTY-NOTICES", "copyright"]
-MAINTAINER = re.search("^maintainer: (.*)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)[1]
+DOCUMENTS = ["CHANGELOG.md.gz", "README.md"]
+CONFIG = (HERE / "nfpm.yaml").read_text()
+MAINTAINER = re.search("^maintainer: (.*)$", CONFIG, re.MULTILINE)[1]
+SUMMARY = re.search("^  summary: (.*)$", CONFIG, re.MULTILINE)[1]
 
 
 def write(project, target, binary, texts, out):
@@ -30,7 +32,8 @@ def write(project, target, binary, texts, out):
 
 def configs(stage, project):
     """Writes what nFPM reads for each format. Only for RPM it marks the documentation, and writes a changelog: in a Debian package it
-    leaves out marked files, and names the changelog as if the version had a Debian revision."""
+    leaves out marked files, and names the changelog as if the version had a Debian revision. Only Debian's description begins with
+    the summary."""
     entry = {
         "semver": f"{project.version}-1", "date": timestamp(project).isoformat(), "packager": MAINTAINER,
         "changes": [{"note": "The changes are listed in CHANGELOG.md.gz of the documentation."}],
@@ -40,9 +43,10 @@ def configs(stage, project):
     pages = {f"man/{page.name}": f"/usr/share/man/man1/{page.name}" for page in sorted((stage / "man").iterdir())}
     files = pages | {name: f"/usr/share/doc/sidentity/{name}" for name in DOCUMENTS}
     made = {}
-    for packager, mark, more in (("deb", {}, ""), ("rpm", {"type": "doc"}, "changelog: changelog.yaml\n")):
+    debian = CONFIG.replace("description: |\n", f"description: |\n  {SUMMARY}\n")
+    for packager, config, mark, more in (("deb", debian, {}, ""), ("rpm", CONFIG, {"type": "doc"}, "changelog: changelog.yaml\n")):
         entries = [{"src": src, "dst": dst, "file_info": {"mode": 0o644}} | mark for src, dst in files.items()]
-        text = (HERE / "nfpm.yaml").read_text() + "".join(f"  - {json.dumps(entry)}\n" for entry in entries)
+        text = config + "".join(f"  - {json.dumps(entry)}\n" for entry in entries)
         made[packager] = stage / f"nfpm-{packager}.yaml"
         made[packager].write_text(text + more)
     return made
