@@ -11,6 +11,7 @@ from manifests import DEPLOY, check
 from stage import BINARY, TIMEOUT
 
 UNIT = DEPLOY / "systemd" / "sidentity.service"
+CONFIGURATION = DEPLOY / "systemd" / "sidentity.yaml"
 
 
 def analyze(*args):
@@ -42,8 +43,14 @@ def test_the_unit_has_a_low_exposure_score(unit):
     assert analyze("security", "--offline=true", "--threshold=5", unit).returncode != 0
 
 
-def test_the_configuration_of_the_unit_is_valid():
-    done = check(["--config", DEPLOY / "systemd" / "sidentity.yaml"], {})
+def test_the_configuration_of_the_unit_is_valid(tmp_path):
+    done = check(["--config", CONFIGURATION], {})
+    assert done.returncode == 0, done.stderr
+    # It also starts without the unit, which creates the directory of sockets.
+    assert "unix:" not in done.stdout
+    file = tmp_path / CONFIGURATION.name
+    file.write_text(CONFIGURATION.read_text().replace("\n#  ", "\n  "))
+    done = check(["--config", file], {})
     assert done.returncode == 0, done.stderr
     effective = yaml.safe_load(done.stdout)
     runtime = re.search(r"^RuntimeDirectory=(\S+)$", UNIT.read_text(), re.M)[1]
