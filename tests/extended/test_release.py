@@ -158,7 +158,6 @@ echo "== man"; man sidentity
 echo "== page of a command"; man sidentity-run | head -n 3
 echo "== completions"; bash -c '. /usr/share/bash-completion/completions/sidentity; complete -p sidentity'
 echo "== start"
-install --directory --owner sidentity /run/sidentity
 setpriv --reuid sidentity --regid sidentity --clear-groups --no-new-privs \
     env -i PATH=/usr/bin NO_GCE_CHECK=true sidentity run --config /etc/sidentity/sidentity.yaml 2> /tmp/log &
 pid=$!
@@ -205,6 +204,8 @@ def test_the_debian_package_describes_itself(dist):
     assert (field("Package"), field("Version"), field("Architecture")) == ("sidentity", VERSION, "amd64")
     # A static binary needs no library, so it installs on every release of Debian and Ubuntu.
     assert field("Depends") == ""
+    summary, first = field("Description").splitlines()[:2]
+    assert summary.startswith("Google Cloud identity") and first.startswith(" A sidecar proxy")
     control = subprocess.run(
         ["dpkg-deb", "--ctrl-tarfile", only(dist, "*.deb")], capture_output=True, check=True
     ).stdout
@@ -214,7 +215,7 @@ def test_the_debian_package_describes_itself(dist):
 def test_the_debian_package_does_not_start_the_service():
     """Every user of the machine may call with its identity, so the administrator must decide."""
     scripts = [path.read_text() for path in (DEPLOY / "release" / "scripts").iterdir()]
-    calls = [call for text in scripts for call in re.findall(r"^\s*systemctl (\S+)", text, re.M)]
+    calls = [call for text in scripts for call in re.findall(r"^\s*(?:systemctl|deb-systemd-invoke) (\S+)", text, re.M)]
     assert sorted(set(calls)) == ["daemon-reload", "disable", "try-restart"]
 
 
@@ -229,7 +230,10 @@ def test_the_rpm_has_the_same_files(dist):
     assert query("--configfiles") == ["/etc/sidentity/sidentity.yaml"]
     assert set(query("--docfiles")) == {path for path in files if path.startswith(("/usr/share/man/", "/usr/share/doc/"))}
     assert "/usr/share/man/man1/sidentity-run.1.gz" in query("--docfiles")
-    assert query("--licensefiles") == ["/usr/share/licenses/sidentity/LICENSE"]
+    assert query("--licensefiles") == [f"/usr/share/licenses/sidentity/{name}" for name in ("LICENSE", "THIRD-PARTY-NOTICES")]
+    assert "/usr/share/doc/sidentity/copyright" not in files
+    summary, first = query("--queryformat", "%{SUMMARY}\n%{DESCRIPTION}")[:2]
+    assert summary.startswith("Google Cloud identity") and first.startswith("A sidecar proxy")
     assert query("--queryformat", "%{BUILDHOST}") == ["localhost"]
     title, entry = filter(None, query("--changelog"))
     assert re.fullmatch(rf"\* \w{{3}} \w{{3}} \d{{2}} \d{{4}} [^<]+ <\S+@\S+> - {re.escape(VERSION)}-1", title), title
