@@ -1,9 +1,13 @@
-"""Creates the files of archives and packages besides the binary: completions, man pages, licences."""
+"""Creates the files of archives and packages besides the binary: completions, man pages, licences.
 
+    python3 deploy/release/documents.py TARGET      prints the licences of the crates, for deploy/Dockerfile
+"""
+
+import sys
 import tempfile
 from pathlib import Path
 
-from project import ROOT, run
+from project import ROOT, Project, run
 
 COMPLETIONS = {"bash": "sidentity.bash", "zsh": "_sidentity", "fish": "sidentity.fish"}
 
@@ -35,3 +39,7 @@ def notices(project, target):
     )
     parts = ["\n".join([*names, "", text, ""]) for text, names in sorted(covered.items(), key=lambda entry: entry[1])]
     return ("\n" + "=" * 80 + "\n\n").join([head, *parts])
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(notices(Project(), sys.argv[1]).encode())

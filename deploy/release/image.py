@@ -1,6 +1,6 @@
-"""OCI images, written as archives of an OCI layout: only the binary, or the binary and BusyBox for debugging.
+"""OCI images, written as archives of an OCI layout: the binary with its licences, or these and BusyBox for debugging.
 
-    podman pull oci-archive:dist/sidentity-VERSION-image.tar
+    podman load --input dist/sidentity-VERSION-image.tar
     skopeo copy --all oci-archive:dist/sidentity-VERSION-image.tar docker://REGISTRY/sidentity:VERSION
 """
 
@@ -12,7 +12,9 @@ import archive
 from tools import architecture
 
 SOURCE = "https://github.com/sidentity/sidentity"
+NAME = "ghcr.io/sidentity/sidentity"
 BINARY = "usr/local/bin/sidentity"
+DOCUMENTS = "usr/share/doc/sidentity"
 # deploy/Dockerfile has the same; a test compares them.
 CONFIG = {
     "User": "65532:65532",
@@ -65,11 +67,13 @@ def encoded(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def write(project, binaries, out, shells=None):
-    """Writes sidentity-VERSION-image.tar, or with `shells` ({target: files of BusyBox}) sidentity-VERSION-image-debug.tar."""
+def write(project, binaries, texts, out, shells=None):
+    """Writes sidentity-VERSION-image.tar, or with `shells` ({target: files of BusyBox}) sidentity-VERSION-image-debug.tar.
+    `texts` has the licences, as in an archive."""
     layout, manifests = Layout(), []
+    licences = {f"{DOCUMENTS}/{name}": (texts[name], 0o644) for name in ("LICENSE", "THIRD-PARTY-NOTICES")}
     for target, binary in binaries.items():
-        layers = [archive.tar({BINARY: (binary.read_bytes(), 0o755)}, project.epoch)]
+        layers = [archive.tar({BINARY: (binary.read_bytes(), 0o755)} | licences, project.epoch)]
         if shells:
             layers.insert(0, shell_layer(shells[target], project.epoch))
         manifests.append(manifest(project, layout, architecture(target), layers))
@@ -80,7 +84,8 @@ def write(project, binaries, out, shells=None):
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests,
             "annotations": labels(project),
         },
-        annotations={"org.opencontainers.image.ref.name": project.version + kind},
+        # `podman load` gives the image this name.
+        annotations={"org.opencontainers.image.ref.name": f"{NAME}:{project.version}{kind}"},
     )
     layout.files["index.json"] = encoded({"schemaVersion": 2, "manifests": [index]})
     files = {path: (content, 0o644) for path, content in layout.files.items()}

@@ -28,10 +28,17 @@ def rust_version():
 
 
 class Project:
-    def __init__(self):
-        self.revision = run("git", "rev-parse", "HEAD")
-        self.epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
-        self.version = self.own(self.metadata("x86_64-unknown-linux-gnu"))["version"]
+    @functools.cached_property
+    def revision(self):
+        return run("git", "rev-parse", "HEAD")
+
+    @functools.cached_property
+    def epoch(self):
+        return int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
+
+    @functools.cached_property
+    def version(self):
+        return self.own(self.metadata("x86_64-unknown-linux-gnu"))["version"]
 
     @functools.cache
     def metadata(self, target):

@@ -5,7 +5,7 @@ import subprocess
 import grpc
 import pytest
 
-from podman import DEPLOY, Podman, last_stage, static_binary
+from podman import DEPLOY, Podman, last_stage, static_binary, write_licences
 from stage import Emulator, Sidecar
 from upstream import GrpcUpstream, Upstream, write_certificates
 
@@ -105,7 +105,9 @@ def store():
 @pytest.fixture(scope="session")
 def image(store):
     """The image of deploy/Dockerfile, built once."""
-    return store.build("localhost/sidentity", last_stage((DEPLOY / "Dockerfile").read_text()), static_binary().parent)
+    context = static_binary().parent
+    write_licences(context / "doc")
+    return store.build("localhost/sidentity", last_stage((DEPLOY / "Dockerfile").read_text()), context)
 
 
 @pytest.fixture

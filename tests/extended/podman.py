@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -133,6 +134,16 @@ def static_binary():
     # Restores the binary of the other tests.
     subprocess.run(["cargo", "build", "--locked", "--quiet"], cwd=ROOT, check=True, timeout=600)
     return target
+
+
+def write_licences(folder):
+    """Writes what the first stage of the Dockerfile writes beside the binary."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "LICENSE", folder)
+    (command,) = re.findall(r"python3 -B (deploy/\S+) \"\$target\" > /doc/THIRD-PARTY-NOTICES", (DEPLOY / "Dockerfile").read_text())
+    target = f"{platform.machine()}-unknown-linux-gnu"
+    with (folder / "THIRD-PARTY-NOTICES").open("w") as notices:
+        subprocess.run([sys.executable, "-B", command, target], cwd=ROOT, stdout=notices, check=True, timeout=100)
 
 
 def last_stage(dockerfile):

@@ -27,7 +27,7 @@ def test_the_build_context_has_only_the_needed_files():
     assert all((ROOT / name).exists() for name in wanted)
 
 
-def test_the_image_is_one_static_binary_with_labels_and_a_health_check(podman, image):
+def test_the_image_is_one_static_binary_with_licences_labels_and_a_health_check(podman, image):
     about = json.loads(podman("inspect", "--type", "image", image))[0]
     config = about["Config"]
     assert config["User"] == NONROOT
@@ -41,7 +41,10 @@ def test_the_image_is_one_static_binary_with_labels_and_a_health_check(podman, i
     podman("export", "--output", archive, name)
     with tarfile.open(archive) as files:
         members = {member.name: member for member in files if not member.isdir()}
-        assert list(members) == ["usr/local/bin/sidentity"]
+        documents = [f"usr/share/doc/sidentity/{name}" for name in ("LICENSE", "THIRD-PARTY-NOTICES")]
+        assert sorted(members) == ["usr/local/bin/sidentity", *documents]
+        licence, notices = (files.extractfile(name).read() for name in documents)
+        assert licence == (ROOT / "LICENSE").read_bytes() and b"\nhyper 1." in notices
         binary = files.extractfile("usr/local/bin/sidentity").read()
     assert members["usr/local/bin/sidentity"].mode & 0o7777 == 0o755
     # Without a program interpreter (PT_INTERP), it loads no libraries.

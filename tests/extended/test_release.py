@@ -289,6 +289,25 @@ def test_the_layout_names_every_blob_by_its_content(dist):
         assert seen == set(blobs)
 
 
+@pytest.mark.parametrize("kind", ["", "-debug"])
+def test_the_image_has_the_licences_and_podman_loads_it_by_its_name(podman, dist, kind):
+    archive = dist / f"sidentity-{VERSION}-image{kind}.tar"
+    podman("load", "--quiet", "--input", archive, timeout=100)
+    name = f"ghcr.io/sidentity/sidentity:{VERSION}{kind}"
+    export = podman.folder / "export.tar"
+    podman("export", "--output", export, podman("create", name))
+    with tarfile.open(export) as files:
+        licence, notices = (files.extractfile(f"usr/share/doc/sidentity/{file}").read() for file in ("LICENSE", "THIRD-PARTY-NOTICES"))
+    assert licence == (ROOT / "LICENSE").read_bytes() and b"\nhyper 1." in notices
+
+
+def test_the_page_names_the_source_of_the_shell():
+    pins = (DEPLOY / "release" / "busybox.sha256").read_text()
+    # Without the number of a rebuild, which has the same source.
+    (version,) = {found.replace("%3a", ":") for found in re.findall(r"busybox-static_([^_]+?)(?:\+b\d+)?_", pins)}
+    assert f"version `{version}`" in (DEPLOY / "README.md").read_text()
+
+
 def test_the_notes_and_the_formula_match_the_release(dist, tmp_path):
     def program(name, *args):
         return subprocess.run([ROOT / "deploy" / "release" / name, *args], capture_output=True, text=True)
