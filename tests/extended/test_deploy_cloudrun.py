@@ -96,8 +96,7 @@ def test_the_collector_gets_metrics_by_the_address_that_it_calls(start):
     (sidecar,) = sidecars(pod_spec(service))
     args = [arg for arg in sidecar["args"] if not arg.startswith("--route=")]
     # The admin port accepts any address as Host, because DNS cannot rebind an address.
-    for more in (args, []):
-        with start(*more) as started, requests.Session() as session:
-            session.trust_env = False
-            answer = session.get(f"http://{started.admin}/metrics", headers={"Host": "0.0.0.0:9090"}, timeout=TIMEOUT)
-            assert answer.status_code == 200
+    with start(*args) as started, requests.Session() as session:
+        session.trust_env = False
+        answer = session.get(f"http://{started.admin}/metrics", headers={"Host": "0.0.0.0:9090"}, timeout=TIMEOUT)
+        assert answer.status_code == 200
