@@ -3,9 +3,11 @@
 import ast
 import concurrent.futures
 import json
+import os
 import pathlib
 import re
 import shutil
+import sys
 from xml.etree import ElementTree
 
 import jwt
@@ -21,7 +23,7 @@ from managed_prometheus import ManagedPrometheus
 from mcp_upstream import McpUpstream
 from models import Models
 from podman import Podman
-from recipes import FILE, FOLDER, Recipe, call, in_background
+from recipes import BLOCK, FILE, FOLDER, Recipe, call, in_background
 from registry import Registry
 from stage import TIMEOUT, WORK, Emulator, Process
 from upstream import GrpcUpstream
@@ -45,6 +47,22 @@ def test_a_recipe_is_a_page_of_one_screen():
 def test_a_recipe_has_a_file_to_copy():
     for page in FOLDER.glob("*.md"):
         assert page.name == "README.md" or FILE.search(page.read_text()), page.name
+
+
+# The files of these pages are for programs that are not started on the page.
+READ_ELSEWHERE = {"environment.md", "managed-prometheus.md", "mcp.md"}
+
+
+def test_a_file_precedes_the_commands_that_read_it():
+    for page in FOLDER.glob("*.md"):
+        text = page.read_text()
+        files = list(FILE.finditer(text))
+        # Of the same length, so that positions are those of the page.
+        blocks = list(BLOCK.finditer(FILE.sub(lambda found: " " * len(found[0]), text)))
+        for file in files:
+            assert not [block for block in blocks if file[1] in block[1] and block.start() < file.start()], (page.name, file[1])
+        if files and blocks and page.name not in READ_ELSEWHERE:
+            assert blocks[-1].start() > files[-1].start(), page.name
 
 
 @pytest.fixture
@@ -297,6 +315,14 @@ def test_a_job_of_github_actions_calls_a_private_service_without_a_key(google, t
     assert f"https://{BILLING}" in json.dumps(claims), claims
 
 
+ADC = """
+import google.auth, google.auth.transport.requests
+credentials, _ = google.auth.default()
+credentials.refresh(google.auth.transport.requests.Request())
+print(credentials.service_account_email, credentials.token)
+"""
+
+
 def test_compose_provides_real_tokens(google, tmp_path):
     emulator, files, there = google
     recipe = Recipe("compose", tmp_path, emulator, there)
@@ -317,6 +343,9 @@ def test_compose_provides_real_tokens(google, tmp_path):
         account = f"http://{host}/computeMetadata/v1/instance/service-accounts/default"
         flavor = {"Metadata-Flavor": "Google"}
         assert requests.get(f"{account}/email", headers=flavor, timeout=TIMEOUT).text.startswith("target@")
+        # Google's own library, with nothing but the variables of the page.
+        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | services["app"]["environment"]
+        assert run(sys.executable, "-c", ADC, env=env).startswith("target@")
         recipe.env["GCE_METADATA_HOST"] = services["sidentity"]["environment"]["GCE_METADATA_HOST"]
         started = f"sidentity {' '.join(services['sidentity']['command'])} &\nsidentity wait\n"
         url = services["app"]["environment"]["BILLING_URL"]
