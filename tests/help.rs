@@ -164,6 +164,20 @@ fn bash_completes_commands_options_enumerations_and_files() {
     }
 }
 
+/// fish itself is not installed everywhere, so the test reads the script.
+#[test]
+fn fish_completes_the_shells() {
+    let script = stdout(&["completions", "fish"]);
+    let condition = "__fish_sidentity_using_subcommand";
+    assert!(
+        script.contains(&format!("function {condition}\n")),
+        "{script}"
+    );
+    let line =
+        format!("complete -c sidentity -n \"{condition} completions\" -f -a \"bash zsh fish\"");
+    assert!(script.lines().any(|l| l == line), "{script}");
+}
+
 #[test]
 fn every_shell_reads_its_completion_script() {
     let folder = tempfile::tempdir().unwrap();

@@ -40,6 +40,9 @@ pub(super) fn run(args: &CompletionsArgs, command: Command) -> Result<(), Exit> 
     let command = Flags::augment_args(command);
     let mut command = with_values(command, shell);
     clap_complete::generate(shell, &mut command, "sidentity", &mut script);
+    if matches!(args.shell, Shell::Fish) {
+        script.extend_from_slice(shells_for_fish().as_bytes());
+    }
     let mut out = io::stdout().lock();
     match out.write_all(&script).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
@@ -47,6 +50,19 @@ pub(super) fn run(args: &CompletionsArgs, command: Command) -> Result<(), Exit> 
         ))),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Returns the line by which fish completes SHELL. The generator for fish omits positional arguments.
+fn shells_for_fish() -> String {
+    let names: Vec<String> = Shell::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value)
+        .map(|value| value.get_name().to_owned())
+        .collect();
+    format!(
+        "complete -c sidentity -n \"__fish_sidentity_using_subcommand completions\" -f -a \"{}\"\n",
+        names.join(" ")
+    )
 }
 
 /// Describes every value by the name that `--help` shows for it. The configuration parses values, so the command that
