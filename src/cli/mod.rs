@@ -127,8 +127,8 @@ enum Command {
     Demo(DemoArgs),
     /// Print a script that completes commands, options and values in a shell
     #[command(after_help = examples!(
-        "completions bash > ~/.local/share/bash-completion/completions/sidentity",
-        "completions zsh > ~/.zfunc/_sidentity"
+        "completions bash | sudo tee /etc/bash_completion.d/sidentity",
+        "completions zsh | sudo tee /usr/local/share/zsh/site-functions/_sidentity"
     ))]
     Completions(CompletionsArgs),
 }
