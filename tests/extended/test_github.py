@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -43,7 +44,7 @@ def test_the_linters_find_an_injection_and_an_unpinned_action(tmp_path):
 
 
 @pytest.mark.parametrize("name, schema", [
-    ("ISSUE_TEMPLATE/bug.yml", "github-issue-forms"), ("ISSUE_TEMPLATE/feature.yml", "github-issue-forms"),
+    *((f"ISSUE_TEMPLATE/{name}.yml", "github-issue-forms") for name in ("bug", "feature", "question")),
     ("ISSUE_TEMPLATE/config.yml", "github-issue-config"), ("dependabot.yml", "dependabot"),
     *((f"workflows/{path.name}", "github-workflows") for path in WORKFLOWS),
 ])
@@ -173,6 +174,48 @@ def test_a_bug_report_asks_for_the_version_the_configuration_and_the_decision():
     required = [part["attributes"]["label"] for part in form["body"] if part.get("validations", {}).get("required")]
     for command in ("sidentity --version", "sidentity check", "sidentity explain"):
         assert any(command in label for label in required), command
+
+
+def test_there_is_a_form_for_each_kind_of_issue_that_contributors_are_invited_to_open():
+    assert re.search(r"^Bug reports, questions and changes are welcome", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    config = yaml.safe_load((FOLDER / "ISSUE_TEMPLATE" / "config.yml").read_text())
+    forms = {path.stem for path in (FOLDER / "ISSUE_TEMPLATE").glob("*.yml")} - {"config"}
+    assert config["blank_issues_enabled"] is False and forms == {"bug", "feature", "question"}
+
+
+@pytest.fixture
+def publish(tmp_path):
+    """Runs the step of site.yml that publishes, with a repository on this machine, and returns its status and output."""
+    (step,) = [s for s in yaml.safe_load((FOLDER / "workflows" / "site.yml").read_text())["jobs"]["site"]["steps"] if s.get("name") == "Publish"]
+    remote = tmp_path / "shop" / "shop"
+    subprocess.run(["git", "init", "--quiet", "--bare", remote], check=True)
+
+    def run(version, text):
+        work = tmp_path / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        page = work / "target" / "site" / "book" / version / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(text)
+        (work / ".ci").mkdir()
+        shutil.copy2(ROOT / ".ci" / "site-index", work / ".ci")
+        env = {
+            "PATH": os.environ["PATH"], "HOME": str(tmp_path), "TOKEN": "t", "GITHUB_SERVER_URL": f"file://{tmp_path}",
+            "GITHUB_REPOSITORY": "shop/shop", "GITHUB_REF_NAME": f"v{version}",
+        }
+        command = ["bash", "-e", "-o", "pipefail", "-c", step["run"]]
+        done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        log = ["git", "-C", remote, "log", "--format=%s", "gh-pages"]
+        return subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    return run
+
+
+def test_a_site_that_is_published_again_is_one_commit_unless_it_changed(publish):
+    assert publish("0.2.0", "first") == ["site: publish 0.2.0"]
+    assert publish("0.2.0", "first") == ["site: publish 0.2.0"]
+    assert publish("0.2.0", "second") == ["site: publish 0.2.0"] * 2
+    assert publish("0.3.0", "first")[0] == "site: publish 0.3.0"
 
 
 def owners():
