@@ -314,7 +314,7 @@ def test_the_notes_and_the_formula_match_the_release(dist, tmp_path):
 
     assert program("notes", "99.0.0").returncode != 0
     notes = program("notes", VERSION)
-    assert notes.returncode == 0 and f"refs/tags/v{VERSION}" in notes.stdout and notes.stdout.startswith("### "), notes.stderr
+    assert notes.returncode == 0 and f"refs/tags/v{VERSION}" in notes.stdout and "\n### " in notes.stdout, notes.stderr
     sums = tmp_path / "SHA256SUMS"
     targets = ["aarch64-apple-darwin", "x86_64-apple-darwin", "aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu"]
     sums.write_text("".join(f"{index:064x}  sidentity-{VERSION}-{target}.tar.gz\n" for index, target in enumerate(targets)))
