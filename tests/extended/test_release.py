@@ -197,6 +197,30 @@ def test_the_debian_package_installs_runs_and_uninstalls(dist, tmp_path):
     assert parts["purged"].split()[-1] == "1"
 
 
+UPGRADE = """
+export DEBIAN_FRONTEND=noninteractive
+# The machine of the tests may be a container whose policy forbids restarts.
+rm -f /usr/sbin/policy-rc.d
+mkdir -p /run/systemd/system
+printf '#!/bin/sh\\necho "called: systemctl $*"\\n' > /usr/local/bin/systemctl
+chmod 755 /usr/local/bin/systemctl
+dpkg --install /tmp/files/*.deb
+echo "== forbidden"
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+dpkg --install /tmp/files/*.deb
+"""
+
+
+@pytest.mark.timeout(300)
+def test_an_upgrade_restarts_a_running_service_unless_the_policy_forbids_it(dist, tmp_path):
+    (tmp_path / "sidentity.deb").write_bytes(only(dist, "*.deb").read_bytes())
+    upgraded, forbidden = Machine().run(UPGRADE, tmp_path).split("== forbidden\n")
+    restart = "called: systemctl try-restart sidentity.service"
+    assert restart in upgraded and restart not in forbidden
+    assert "called: systemctl daemon-reload" in forbidden
+
+
 def test_the_debian_package_describes_itself(dist):
     def field(name):
         return subprocess.run(["dpkg-deb", "--field", only(dist, "*.deb"), name], capture_output=True, text=True, check=True).stdout.strip()
