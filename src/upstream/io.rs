@@ -94,6 +94,15 @@ impl UpstreamIo {
         self.received.clone()
     }
 
+    /// Returns an error if a write waits for an upstream that does not read, and the request was cancelled. hyper polls
+    /// the request's body, which would report that, only when it can write.
+    fn unless_cancelled<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_pending() && self.received.is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        written
+    }
+
     /// Processes the interim responses in the bytes from `start` on. `first`: these are the first bytes since the
     /// request began. If frames must be inserted, `buf` keeps only the bytes before them.
     fn process_interim(
@@ -227,17 +236,19 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.unless_cancelled(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(match &mut self.stream {
+        let flushed = match &mut self.stream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        })?;
+        };
+        ready!(self.unless_cancelled(flushed))?;
         if self.received.record_flush() {
             // The connection is now ready for its next request, but hyper may return from this poll before it checks
             // that. Without a wake-up, hyper would report the end of the connection only after the socket's next event.
@@ -259,10 +270,11 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.unless_cancelled(written)
     }
 
     fn is_write_vectored(&self) -> bool {

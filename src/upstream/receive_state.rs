@@ -17,6 +17,8 @@ struct ReceiveFlags {
     sent: AtomicBool,
     /// HTTP/1.1: whether the last bytes arrived before the whole request was sent.
     early: AtomicBool,
+    /// HTTP/1.1: whether the request was cancelled.
+    cancelled: AtomicBool,
     /// HTTP/2: whether a stream may have received only interim responses.
     interim: AtomicBool,
     /// HTTP/2: whether a stream was reset for its interim responses.
@@ -71,6 +73,16 @@ impl ReceiveState {
             flag.store(false, Ordering::Relaxed);
         }
         SendGuard(self.clone())
+    }
+
+    /// HTTP/1.1: records that the request was cancelled. The connection cannot be used again.
+    pub(super) fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// HTTP/1.1: returns whether the request was cancelled before hyper took all of it. An upgraded connection goes on.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Relaxed) && !self.0.taken.load(Ordering::Relaxed)
     }
 
     /// HTTP/2: returns whether a stream may have received only interim responses.

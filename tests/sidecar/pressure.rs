@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::http1::{between, request};
 use super::support::app::{get, text};
@@ -267,4 +268,22 @@ async fn a_truncated_response_does_not_look_complete_to_an_http10_app() {
     let ended = tokio::io::AsyncReadExt::read(&mut app.stream(), &mut rest).await;
     let error = ended.expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// Neither the app's connection nor the upstream's is read or written then.
+#[tokio::test]
+async fn a_caller_that_resets_while_its_upload_stalls_is_noticed() {
+    let (port, _metadata, sidecar, _app) = between(&[]).await;
+    let stream = TcpStream::connect(sidecar.proxy()).await.unwrap();
+    let linger = Some(Duration::ZERO);
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_linger(linger).unwrap();
+    let mut app = Wire::over(stream);
+    let fields = "Content-Length: 100000000\r\n";
+    app.send(request(&port, "POST /", fields)).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    flood(&mut app, 100_000_000).await;
+    drop(app);
+    cancelled(&sidecar, 1).await;
 }

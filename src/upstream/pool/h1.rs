@@ -108,6 +108,10 @@ impl<B: SendableBody> Http1Connection<B> {
 
 impl<B: SendableBody> Release for Http1Connection<B> {
     fn ended(self: Arc<Self>, parts: ReleasedParts, complete: bool) {
+        if !complete {
+            // Before the drop of `parts`, which wakes hyper's task.
+            self.received.cancel();
+        }
         // After an incomplete response, or without its pool, the drop of `self` closes the connection.
         let Some(pool) = self.pool.upgrade().filter(|_| complete) else {
             return;
