@@ -47,12 +47,10 @@ struct Incoming {
 impl Signals {
     /// Catches the signals. From now on they do not end this process.
     pub(super) fn new() -> io::Result<Self> {
-        // A signal that this process ignores, as under nohup(1), stays ignored, and the child inherits that.
-        let ignored = ignored();
-        let numbers = FORWARDED
-            .iter()
-            .map(|signal| signal.as_raw())
-            .filter(|number| ignored >> (number - 1) & 1 == 0);
+        // Under nohup(1), SIGHUP stays ignored, and the child inherits that.
+        let is_kept = |signal: &&Signal| **signal == Signal::HUP && is_ignored(Signal::HUP);
+        let caught = FORWARDED.iter().filter(|signal| !is_kept(signal));
+        let numbers = caught.map(|signal| signal.as_raw());
         let mut caught = SignalsInfo::<WithOrigin>::new(numbers)?;
         let (sender, incoming) = mpsc::unbounded_channel();
         std::thread::Builder::new()
@@ -97,14 +95,14 @@ impl Signals {
     }
 }
 
-/// Returns the signals that this process ignores, as a bit mask (proc_pid_status(5)). None if the system does not say.
-fn ignored() -> u64 {
+/// Returns whether this process ignores a signal (proc_pid_status(5)). False if the system does not say.
+fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.unwrap_or(0)
+    mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// Returns whether this process group is in the foreground of the terminal, so that a shell waits for it.
