@@ -149,7 +149,7 @@ impl Service<Request<Incoming>> for AdminService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_progress = self.connection.state.begin();
         if request.body().is_end_stream() {
-            in_progress.is_whole();
+            in_progress.request_completed();
         }
         let port = self.port.clone();
         let local = self.connection.local;

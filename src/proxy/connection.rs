@@ -102,7 +102,7 @@ impl ConnectionState {
     }
 
     /// Records that the connection's buffer has held a large head.
-    pub(crate) fn keeps_large_head(&self) {
+    pub(crate) fn record_large_head(&self) {
         self.large_head.store(true, Ordering::Relaxed);
     }
 

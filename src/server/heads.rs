@@ -55,7 +55,7 @@ impl HeadMeter {
     }
 
     /// Sets the protocol before the first byte is read.
-    pub(super) fn speaks(&mut self, protocol: ClientProtocol, preface: usize) {
+    pub(super) fn set_protocol(&mut self, protocol: ClientProtocol, preface: usize) {
         self.reading = match protocol {
             ClientProtocol::Http1 => Reading::Http1(0),
             ClientProtocol::Http2 => Reading::Http2(Frames::after(preface)),
@@ -101,7 +101,7 @@ impl HeadMeter {
                 if most <= SMALL_HEAD {
                     return Ok(());
                 }
-                state.keeps_large_head();
+                state.record_large_head();
                 self.heads.set(most)
             }
             Reading::Http2(frames) => frames.read(bytes, &mut self.heads, state),
@@ -191,7 +191,7 @@ mod tests {
         let memory = Memory::new(256 * 1024 * 1024);
         let state = ConnectionState::new(Connections::new(1, memory.clone()));
         let mut meter = HeadMeter::new(&state);
-        meter.speaks(protocol, 0);
+        meter.set_protocol(protocol, 0);
         (memory, state, meter)
     }
 

@@ -113,7 +113,7 @@ pub(super) async fn serve<S, F>(
             Ended::Done(Ok(None) | Err(_)) | Ended::Deadline(_) => return,
         },
     };
-    io.speaks(protocol);
+    io.set_protocol(protocol);
     let http = &limits.http;
     match protocol {
         ClientProtocol::Http1 => {
@@ -121,7 +121,7 @@ pub(super) async fn serve<S, F>(
             let many = http.headers * FIELD;
             let (filter, remains) = Filter::new(io);
             let io = TokioIo::new(filter);
-            watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
+            watchdog.set_protocol(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
             // A separate statement, because `remains` is complete only after the connection is dropped.
@@ -159,7 +159,7 @@ pub(super) async fn serve<S, F>(
         ClientProtocol::Http2 => {
             let (io, streams) = WatchedIo::new(io, limits.state.clone());
             let io = TokioIo::new(io);
-            watchdog.speaks(protocol, Some(limits.server.idle.clone()));
+            watchdog.set_protocol(protocol, Some(limits.server.idle.clone()));
             let connection = http2_builder(http, &limits.server).serve_connection(io, service);
             let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
             let ended = limits.drive(&mut watchdog, pin!(connection)).await;

@@ -67,7 +67,7 @@ impl Watchdog {
     }
 
     /// Sets the protocol and its idle timeout.
-    pub(super) fn speaks(&mut self, protocol: ClientProtocol, idle: Option<IdleTimeout>) {
+    pub(super) fn set_protocol(&mut self, protocol: ClientProtocol, idle: Option<IdleTimeout>) {
         self.idle = idle;
         self.limits_later_heads = protocol == ClientProtocol::Http1;
     }
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_head_is_closed() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
+        watchdog.set_protocol(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
         state.received(b"GET");
         assert_eq!(verdict(&mut watchdog).await, (DeadlineAction::Close, HEAD));
     }
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_gracefully_then_at_once() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
+        watchdog.set_protocol(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
         let first = state.begin();
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "a request is in progress: {soon:?}");
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_http1_connection_may_be_idle_between_requests_but_not_within_a_head() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(ClientProtocol::Http1, None);
+        watchdog.set_protocol(ClientProtocol::Http1, None);
         drop(state.begin());
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "{soon:?}");

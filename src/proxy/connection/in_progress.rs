@@ -61,7 +61,7 @@ impl InProgress {
     }
 
     /// Records that the whole request was received.
-    pub(crate) fn is_whole(&self) {
+    pub(crate) fn request_completed(&self) {
         self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
     }
 

@@ -230,7 +230,7 @@ impl RequestRecord {
 
     /// Records that the request was read to its end.
     pub(crate) fn request_complete(&self) {
-        self.progress.is_whole();
+        self.progress.request_completed();
     }
 
     /// Records that the rest of the request's body will not be read.
