@@ -10,7 +10,7 @@
 //! 4. [`token`] has one slot per token: the current value, its expiry on two clocks, at most one fetch under way.
 //! 5. [`upstream`] dials, verifies TLS, pools connections, and sends.
 //!
-//! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
+//! A module uses only modules listed below it: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
 //! `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`,
 //! `error`, `destination`, `memory`, `frames`, `fields`, `children`, `chunks`, `lru`, `lock`,
 //! `suggestion`.

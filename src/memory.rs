@@ -1,7 +1,7 @@
 //! The budget of `--max-memory`.
 //!
-//! Memory is counted by its holder: a fixed estimate for each open connection, and the bytes of large heads and of
-//! bodies that were read and not yet written. The sum estimates the memory that callers and upstreams cause. Code,
+//! Each holder counts its memory: a connection a fixed estimate, a large head its bytes, and a body the bytes that were
+//! read and not yet written. The sum estimates the memory that callers and upstreams cause. Code,
 //! configuration and tokens are not counted.
 //!
 //! Large heads have their own limit within the budget, because a head is copied: an eighth, and at most 24 MiB.

@@ -61,7 +61,7 @@ pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
     block_on(&runtime(1)?, async {
         probe(admin, path).await.map_err(Exit::failed)?;
         if let Some(identity) = identity(admin).await {
-            // The status has the result. The text is for people, so an error is ignored.
+            // The status has the result. The text is only for humans to read, so an error is ignored.
             let _ = writeln!(io::stdout(), "tokens come from {identity}");
         }
         Ok(())

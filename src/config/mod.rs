@@ -302,7 +302,7 @@ pub enum LogFormat {
     /// One object per line, as Cloud Logging reads it.
     #[default]
     Json,
-    /// Text for people.
+    /// Human-readable text.
     Text,
 }
 

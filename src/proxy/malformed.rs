@@ -35,7 +35,7 @@ pub(crate) fn rejection(error: &Error) -> Vec<u8> {
 }
 
 impl<S> Record<Rescue<S>> {
-    /// Counts and logs a request of which only the ingress is known.
+    /// Counts and logs a request that could not be parsed; only its ingress is known.
     pub(crate) fn malformed(
         &self,
         ingress: &Ingress,

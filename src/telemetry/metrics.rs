@@ -1,5 +1,5 @@
-//! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
-//! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
+//! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot add
+//! time series. Every handle is resolved once and indexed by an enum: counting costs one atomic add.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

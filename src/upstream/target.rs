@@ -145,7 +145,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
             .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// Returns the path. The path of `http://host#fragment` reports `/` but is written as an empty text.
+/// Returns the path and query, or `/` if the URI has none. `http` prints the path of `http://host#fragment` as empty.
 fn path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query()
         .filter(|target| target.as_str() != "/")
@@ -181,7 +181,7 @@ mod tests {
             let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
             assert_eq!(hosts, ["api.example:8443"]);
             let names: Vec<_> = request.headers().keys().collect();
-            assert_eq!(names, ["accept", "host", "x-last"], "order stands");
+            assert_eq!(names, ["accept", "host", "x-last"], "the order is kept");
         }
     }
 

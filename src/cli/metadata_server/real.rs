@@ -141,7 +141,7 @@ fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>>
     Ok(config)
 }
 
-/// The served tokens, and the credential's name for people.
+/// The served tokens, and the human-readable name of the credential.
 struct ServedCredential {
     tokens: Tokens,
     known: KnownIdentity,

@@ -82,11 +82,12 @@ impl Named {
 }
 
 /// Removes fields and keeps the order of the others, unlike [`HeaderMap::remove`].
-pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
-    let Some(first) = headers.keys().position(&dead) else {
+pub(crate) fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    let Some(first) = headers.keys().position(&is_removed) else {
         return;
     };
-    // The removal of the last field leaves the order as it is: takes out all fields from the end to the first dead one.
+    // Removing the last field keeps the order. Removes all fields from the last to the first match, then appends the
+    // kept ones.
     let mut tail: Vec<_> = headers
         .keys()
         .skip(first)
@@ -100,7 +101,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
         }
     }
     for (name, value, more) in tail {
-        if !dead(&name) {
+        if !is_removed(&name) {
             for value in value.into_iter().chain(more) {
                 headers.append(name.clone(), value);
             }
