@@ -107,7 +107,7 @@ impl Metrics {
         let lookups = counters(
             &registry,
             "sidentity_token_lookups_total",
-            "Token look-ups, by outcome.",
+            "Token lookups, by outcome.",
             &["credential", "outcome"],
         );
         let fetches = counters(
@@ -234,7 +234,7 @@ impl Metrics {
         bump(&self.skipped, reason as usize);
     }
 
-    /// Counts the look-up of a token.
+    /// Counts the lookup of a token.
     pub fn token_lookup(&self, credential: Credential, outcome: Lookup) {
         if let Some(counters) = token_index(credential).and_then(|i| self.lookups.get(i)) {
             bump(counters, outcome as usize);

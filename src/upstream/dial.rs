@@ -39,7 +39,7 @@ pub(super) struct Dialer {
     connect_to: Vec<ConnectTo>,
     proxy: Option<Arc<UpstreamProxy>>,
     policy: DialPolicy,
-    /// The last known addresses of the metadata server's name, for look-ups that fail.
+    /// The last known addresses of the metadata server's name, for lookups that fail.
     metadata: Mutex<Vec<SocketAddr>>,
     resolver: Resolver,
     tls: Tls,
@@ -209,7 +209,7 @@ impl Dialer {
         known.clone()
     }
 
-    /// Gives a queued look-up of the origin's name [`Priority::High`].
+    /// Gives a queued lookup of the origin's name [`Priority::High`].
     pub(super) fn promote(&self, origin: &Origin) {
         if self.proxy(origin).is_none() {
             let (host, _) = redirect(&self.connect_to, origin);

@@ -151,7 +151,7 @@ pub(crate) struct Outbound {
 // === impl Decided ===
 
 impl Decided {
-    /// Returns the priority of the DNS look-up. Look-ups of arbitrary names must not delay routes and hosts that get a
+    /// Returns the priority of the DNS lookup. Lookups of arbitrary names must not delay routes and hosts that get a
     /// token.
     pub(super) fn dns_priority(&self) -> Priority {
         let is_granted = matches!(self.decision.grant, CredentialGrant::Token(_));

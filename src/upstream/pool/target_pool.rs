@@ -104,7 +104,7 @@ impl<B: SendableBody> Pool<B> {
         }
     }
 
-    /// Raises the priority of the target's name look-ups, queued ones included.
+    /// Raises the priority of the target's name lookups, queued ones included.
     pub(in crate::upstream) fn raise(&self, priority: Priority, pools: &Pools<B>) {
         if priority == Priority::High
             && !self.high_priority.load(Ordering::Relaxed)
