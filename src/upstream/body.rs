@@ -27,7 +27,7 @@ pub struct UpstreamBody {
 
 /// HTTP/2: the stream was reset with NO_ERROR before its end. hyper reports that as the end.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream reset the stream before the end of its answer")]
+#[error("the upstream reset the stream before the end of its response")]
 struct TruncatedResponse;
 
 // === impl UpstreamBody ===

@@ -85,17 +85,20 @@ impl RequestRecord {
     }
 
     fn status(&self) -> Option<StatusCode> {
-        self.answer.get()?.status
+        self.response.get()?.status
     }
 
-    /// The status, if the app received the whole answer.
+    /// The status, if the app received the whole response.
     fn outcome(&self) -> Option<StatusCode> {
         self.status().filter(|_| self.transfer.is_delivered())
     }
 
     fn problem(&self) -> Option<&Problem> {
-        let answered = self.answer.get().and_then(|answer| answer.problem.as_ref());
-        answered.or_else(|| self.interruption.get())
+        let of_response = self
+            .response
+            .get()
+            .and_then(|response| response.problem.as_ref());
+        of_response.or_else(|| self.interruption.get())
     }
 
     fn ending(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
@@ -116,7 +119,7 @@ impl RequestRecord {
             .is_none_or(|problem| self.ingress.logs_rejection(self.access_log, problem.kind()))
     }
 
-    /// How long the answer took; `None` for a tunnel, which lasts as long as its ends keep it open.
+    /// How long the response took; `None` for a tunnel, which lasts as long as its ends keep it open.
     fn latency(&self, took: Duration) -> Option<Duration> {
         let tunnel = self.method == Method::CONNECT
             || self.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
