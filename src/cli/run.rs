@@ -175,12 +175,9 @@ impl SignalLoop {
         let rules = config.rules.len();
         warn(&config);
         match self.control.reload(config) {
-            Ok(waiting) => {
-                for what in waiting {
-                    tracing::warn!(
-                        help = LogEntry::NeedsRestart.page(),
-                        "needs a restart: {what}"
-                    );
+            Ok(needs_restart) => {
+                for change in needs_restart {
+                    tracing::warn!(help = LogEntry::NeedsRestart.page(), "{change}");
                 }
                 let summary = self.control.summary();
                 summary.log();
@@ -201,8 +198,9 @@ impl SignalLoop {
         }
         tracing::error!(
             help = LogEntry::NotReloaded.page(),
-            "not reloaded, nothing has changed: problems: {}",
-            problems.len()
+            "reload failed ({} problem{}): the previous configuration stays in effect; correct them and send SIGHUP again",
+            problems.len(),
+            if problems.len() == 1 { "" } else { "s" }
         );
         let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
         if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {

@@ -81,7 +81,7 @@ pub struct Config {
     pub allowed_hosts: Vec<Host>,
     /// `--placeholder`, flags first: values that do not count as the app's own credential, in addition to `sidentity`.
     pub placeholders: Vec<String>,
-    /// The source of tokens.
+    /// The token source.
     pub credentials: Credentials,
     /// The metadata server, also if tokens come from another source.
     pub metadata: MetadataServer,

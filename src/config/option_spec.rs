@@ -40,7 +40,7 @@ pub enum Heading {
     RoutesAndRules,
     /// `CONNECT` with an own CA.
     TlsInterception,
-    /// The source of tokens.
+    /// The token source.
     Tokens,
     /// Connections to upstreams.
     Upstreams,

@@ -152,7 +152,7 @@ options! {
     }
     Credentials {
         name: "credentials", value: "auto|metadata|adc|FILE", heading: Tokens, repeat: Once, key: Top,
-        help: "The source of tokens: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
+        help: "The token source: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
                the metadata server) or a credential file",
         default: Text("auto"), elsewhere: "", reload: Live,
         setting: field!(credentials.mode, value::credentials_mode, ToString::to_string),

@@ -30,12 +30,12 @@ impl TokenFault {
             (Self::Malformed, _) => "The token endpoint's response is not a token",
             (Self::NoAccount, _) => "No such service account",
             (Self::Refused, SourceKind::Impersonation) => {
-                "The IAM Credentials API refuses the request"
+                "The IAM Credentials API rejects the request"
             }
             (Self::Refused, SourceKind::Sts) => {
-                "The Security Token Service refuses the subject token"
+                "The Security Token Service rejects the subject token"
             }
-            (Self::Refused, _) => "The token endpoint refuses the credential",
+            (Self::Refused, _) => "The token endpoint rejects the credential",
             (Self::TimedOut, SourceKind::Impersonation) => "The IAM Credentials API is too slow",
             (Self::TimedOut, SourceKind::Sts) => "The Security Token Service is too slow",
             (Self::TimedOut, _) => "The token endpoint is too slow",

@@ -1,4 +1,4 @@
-//! The sources of tokens and facts: the interface of a source, and the registry of sources.
+//! The token sources: the interface of a source, and the registry of sources.
 
 use std::fmt;
 use std::pin::Pin;
@@ -65,7 +65,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The future of a fetch. It is boxed so that a source can be a trait object.
 pub(super) type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, FetchError>> + Send + 'a>>;
 
-/// A source of tokens, and of facts about the project and the account.
+/// A token source, which also knows facts about the project and the account.
 ///
 /// A source does not cache tokens and does not limit fetches of one key: a slot does both. Its errors name the endpoint
 /// or file; [`retry`](super::retry::retry) does this for endpoints.

@@ -16,7 +16,7 @@ use crate::memory::Memory;
 
 /// The error of a request's body. It is found among the sources of hyper's error.
 #[derive(Debug, thiserror::Error)]
-#[error("the request's body failed")]
+#[error("the request body ended with an error")]
 pub(super) struct Broken(#[source] BoxError);
 
 /// A type that can be sent as a request's body. Its `Default` is the empty body.
@@ -67,7 +67,7 @@ enum BodySource<B> {
 
 /// The response is not wanted, or the app stopped sending. hyper resets an HTTP/2 stream with the code of the source.
 #[derive(Debug, thiserror::Error)]
-#[error("the request was given up")]
+#[error("the request was cancelled")]
 struct GivenUp(#[source] h2::Error);
 
 // === impl Broken ===

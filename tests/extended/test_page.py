@@ -307,7 +307,7 @@ def test_a_hidden_page_sends_no_requests(browser, busy):
 def test_the_page_reports_a_sidecar_that_has_ended(browser, start):
     with start() as sidecar:
         browser.open(sidecar.admin)
-    browser.until(lambda: browser.text("state") == "No answer")
+    browser.until(lambda: browser.text("state") == "No response")
     assert "it may have ended" in browser.text("lost")
     browser.assert_accessible()
 

@@ -246,7 +246,7 @@ async fn reload(
             Ok(greeting) => tracing::info!("SIGHUP: {greeting}"),
             Err(error) => tracing::error!(
                 help = LogEntry::ServerReloadFailed.page(),
-                "SIGHUP: nothing changes: {error}"
+                "SIGHUP: reload failed, the previous credential stays in use: {error}"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! One request of a connection, until its answer has ended.
+//! One request of a connection, until its response has ended.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ thread_local! {
     static OWN_ANSWER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// One request, until its answer was passed to the transport or its tunnel closed.
+/// One request, until its response was passed to the transport or its tunnel closed.
 #[derive(Debug)]
 pub(crate) struct InProgress {
     state: Arc<ConnectionState>,
@@ -31,7 +31,7 @@ const OWN_STRANGER: u8 = 2;
 
 /// An own answer was refused: too many are unread.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("too many answers wait for clients that do not read them")]
+#[error("too many responses are unread by their clients: raise --max-connections")]
 pub(crate) struct TooManyAnswers;
 
 // === impl InProgress ===

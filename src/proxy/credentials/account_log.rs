@@ -36,12 +36,12 @@ impl CredentialProvider {
                 Principal::Attached => tracing::info!(
                     account = &*email,
                     source = "metadata",
-                    "tokens are those of {email} from the metadata server of the project {project}",
+                    "tokens are issued to {email} by the metadata server (project {project})",
                 ),
                 other => tracing::info!(
                     account = other.account(),
                     source = "impersonation",
-                    "tokens are those of {}; the base credential is {email} from the metadata server of the project {project}",
+                    "tokens are issued to {}; the base credential is {email}, from the metadata server (project {project})",
                     other.name_of(&email),
                 ),
             }

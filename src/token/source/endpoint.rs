@@ -285,7 +285,7 @@ fn no_answer(error: &Error) -> AttemptError {
         | ErrorKind::DnsTimeout
         | ErrorKind::Unroutable => (TokenFault::Unreachable, true),
         ErrorKind::ConnectionTerminated | ErrorKind::LimitReached => (TokenFault::Failing, true),
-        // The connection broke during the handshake.
+        // The connection was closed during the handshake.
         ErrorKind::TlsProtocol if error.is_transient() => (TokenFault::Unreachable, true),
         ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol => {
             (TokenFault::WrongServer, false)
