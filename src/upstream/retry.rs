@@ -1,8 +1,13 @@
 //! Sends requests, and retries them.
 //!
-//! A request is retried if the upstream reports that it processed none of it (RFC 9113, 8.7) and its body was copied.
-//! It is also retried once if it is idempotent, has no body (RFC 9110, 9.2.2), and its connection closed before any
-//! part of a response. Over HTTP/1.1, this applies only to a reused connection. No other request is sent twice.
+//! A request is retried in three cases, with at most [`TRIES`] attempts in all:
+//!
+//! - hyper returned it without sending any part;
+//! - the upstream reports that it processed none of it (RFC 9113, 8.7), and its body was copied;
+//! - once, if it is idempotent, has no body (RFC 9110, 9.2.2), and its connection closed before any part of a response.
+//!   Over HTTP/1.1, this applies only to a reused connection.
+//!
+//! This module retries no other request. After a 401, `RetryUnauthorized` sends the copy of a request with a new token.
 
 use std::sync::Arc;
 use std::time::Duration;

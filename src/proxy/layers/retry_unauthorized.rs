@@ -1,5 +1,8 @@
 //! Layer 12, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token
 //! and the request can be sent again, it is sent once more. Otherwise the app gets the 401. A 403 is never retried.
+//!
+//! The layer also counts and logs rejections: each 401 and 403 to a token, a redirect by Identity-Aware Proxy to a
+//! sign-in page, and a 401 or 403 to a request without a token ([`Unauthenticated`]).
 
 mod unauthenticated;
 
@@ -198,9 +201,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         }
         let Some(request) = sent.and_then(|sent| sent.into_request()) else {
             // This request cannot be sent again, but the next one needs the new token.
-            self.injected
-                .slot
-                .refetch_in_background(&self.injected.token);
+            self.injected.slot.start_replacement(&self.injected.token);
             return Ok(rejection);
         };
         let Some(token) = self
