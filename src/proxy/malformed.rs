@@ -48,7 +48,7 @@ impl<S> Record<Rescue<S>> {
         self.inner().metrics().proxy_error(kind);
         let metrics = &ingress.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
-        metrics.ended(Instant::now(), RequestOutcome::Failed, None);
+        metrics.record_history(Instant::now(), RequestOutcome::Failed, None);
         metrics
             .recent()
             .failed(error.problem(), None, &ingress.name);

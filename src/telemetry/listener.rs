@@ -83,9 +83,14 @@ impl ListenerMetrics {
     }
 
     /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel.
-    pub(crate) fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
-        self.counters.history.ended(at, ending, took);
-        if ending.is_error() {
+    pub(crate) fn record_history(
+        &self,
+        at: Instant,
+        outcome: RequestOutcome,
+        took: Option<Duration>,
+    ) {
+        self.counters.history.ended(at, outcome, took);
+        if outcome.is_error() {
             self.counters.errors.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(took) = took {

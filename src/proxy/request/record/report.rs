@@ -18,15 +18,15 @@ impl RequestRecord {
     pub(super) fn report(&self) {
         let ended = Instant::now();
         let took = ended.saturating_duration_since(self.started);
-        let outcome = self.outcome();
-        let code = outcome.map_or(Code::CANCELLED, Code::from);
+        let status = self.delivered_status();
+        let code = status.map_or(Code::CANCELLED, Code::from);
         let credential = self.credential();
-        let ending = self.ending(credential, code);
+        let outcome = self.outcome(credential, code);
         let metrics = &self.ingress.metrics;
         metrics.request_finished(credential.unwrap_or(Credential::None), code, took);
-        metrics.ended(ended, ending, self.latency(took));
+        metrics.record_history(ended, outcome, self.latency(took));
         if let (RequestOutcome::UpstreamError, Some(status), Some(destination)) =
-            (ending, outcome, self.destination())
+            (outcome, status, self.destination())
         {
             let recent = metrics.recent();
             recent.upstream_error(&destination.origin, status, &self.ingress.name);
@@ -89,7 +89,7 @@ impl RequestRecord {
     }
 
     /// The status, if the app received the whole response.
-    fn outcome(&self) -> Option<StatusCode> {
+    fn delivered_status(&self) -> Option<StatusCode> {
         self.status().filter(|_| self.transfer.is_delivered())
     }
 
@@ -101,7 +101,7 @@ impl RequestRecord {
         of_response.or_else(|| self.interruption.get())
     }
 
-    fn ending(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
+    fn outcome(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
         let carried_token = matches!(credential, Some(Credential::Access | Credential::Id));
         match (self.problem().map(Problem::kind), code.status()) {
             // The challenge that a client expects before it sends its credentials.
