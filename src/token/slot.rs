@@ -159,7 +159,7 @@ impl Slot {
         }
         // The instance was suspended during every fetch.
         let now = Now::now();
-        match self.usable(now) {
+        match self.usable_token(now) {
             Some(token) => (Ok(token), lookup),
             None => (Err(self.state().error(now)), Lookup::Error),
         }
@@ -194,7 +194,7 @@ impl Slot {
 
     /// Returns whether the slot has a token that may be sent.
     pub fn has_token(&self) -> bool {
-        self.usable(Now::now()).is_some()
+        self.usable_token(Now::now()).is_some()
     }
 
     /// Returns another token than `suspect`, which an upstream rejected with 401, or `None` if none is available now.
@@ -209,7 +209,7 @@ impl Slot {
             Replacement::Other(token) => Some(token),
             Replacement::Fetching(waiter) => {
                 waiter.wait().await;
-                self.usable(Now::now())
+                self.usable_token(Now::now())
                     .filter(|token| !token.same_value(suspect))
             }
             Replacement::NotNow => None,
@@ -288,7 +288,7 @@ impl Slot {
 
     fn replacement(self: &Arc<Self>, suspect: &Token, now: Now) -> Replacement {
         let mut state = self.state();
-        let current = self.usable(now);
+        let current = self.usable_token(now);
         if let Some(other) = current.filter(|token| !token.same_value(suspect)) {
             return Replacement::Other(other);
         }
@@ -300,7 +300,7 @@ impl Slot {
     }
 
     fn plan_fetch(&self, state: &mut FetchState, now: Now) -> Option<FetchPlan> {
-        let usable = self.usable(now).is_some();
+        let usable = self.usable_token(now).is_some();
         state.plan_fetch(now, usable, self.shared.sources.limit(&self.key))
     }
 
@@ -341,7 +341,7 @@ impl Slot {
         }
     }
 
-    fn usable(&self, now: Now) -> Option<Arc<Token>> {
+    fn usable_token(&self, now: Now) -> Option<Arc<Token>> {
         self.current
             .load_full()
             .filter(|token| token.freshness(now) != Freshness::Expired)

@@ -130,7 +130,7 @@ impl FetchState {
             } else {
                 PAUSE
             };
-            now.after(pause.min(token.usable(now)))
+            now.after(pause.min(token.time_to_expired(now)))
         });
         (to_store, result)
     }
