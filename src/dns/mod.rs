@@ -43,8 +43,8 @@ pub(crate) enum Unresolved {
     #[error("the resolver did not answer in {0:?}")]
     TimedOut(Duration),
     /// Other lookups held all permits until the time limit.
-    #[error("other lookups, which the resolver does not answer, held all permits for {0:?}")]
-    Crowded(Duration),
+    #[error("all lookup permits were held by unanswered lookups for {0:?}")]
+    NoPermit(Duration),
     /// The resolver answered with an error, or with no address.
     #[error("{0}")]
     Failed(Arc<str>),
@@ -141,7 +141,7 @@ impl Resolver {
                 .collect()),
             Ok(Err(error)) => Err(error),
             Err(_) if matches!(*caller.phase.borrow(), Phase::Queued) => {
-                Err(Unresolved::Crowded(limit))
+                Err(Unresolved::NoPermit(limit))
             }
             Err(_) => Err(Unresolved::TimedOut(limit)),
         }

@@ -327,7 +327,7 @@ async fn hanging_threads_are_bounded_and_the_resolver_recovers() {
     assert_eq!(system.hanging().1, PERMITS + HUNG);
     let short = Duration::from_millis(50);
     let error = resolve(&resolver, "new.test", Priority::Normal, short).await;
-    assert!(matches!(error, Err(Unresolved::Crowded(_))), "{error:?}");
+    assert!(matches!(error, Err(Unresolved::NoPermit(_))), "{error:?}");
     let found = resolve(&resolver, "token.test", Priority::High, TIMEOUT).await;
     assert!(found.is_ok());
     let later = resolve(&resolver, "new.test", Priority::Normal, TIMEOUT);

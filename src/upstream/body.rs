@@ -83,7 +83,7 @@ impl http_body::Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Some(unsent) = &self.unsent {
-            ready!(unsent.poll_room(cx));
+            ready!(unsent.poll_capacity(cx));
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match polled {

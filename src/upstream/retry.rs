@@ -48,10 +48,10 @@ struct Failed<B> {
 /// A request that may be sent again.
 struct RetryRequest<B> {
     request: Request<Payload<B>>,
-    /// Whether the connection had carried no other request.
-    fresh: bool,
+    /// Whether the retry must not use a pooled connection.
+    needs_new_connection: bool,
     /// Whether the upstream may have processed the request. This reason permits no third attempt.
-    lost: bool,
+    possibly_processed: bool,
 }
 
 // === impl Failed ===
@@ -74,11 +74,11 @@ impl<B: SendableBody> Failed<B> {
 // === impl RetryRequest ===
 
 impl<B> RetryRequest<B> {
-    const fn new(request: Request<Payload<B>>, fresh: bool) -> Self {
+    const fn new(request: Request<Payload<B>>, needs_new_connection: bool) -> Self {
         Self {
             request,
-            fresh,
-            lost: false,
+            needs_new_connection,
+            possibly_processed: false,
         }
     }
 }
@@ -95,12 +95,12 @@ pub(super) fn send<B: SendableBody>(
     async move {
         let pool = pools.pool(&target)?;
         pool.raise(priority, &pools);
-        let mut fresh = false;
-        let mut lost = false;
-        let mut left = TRIES;
+        let mut needs_new_connection = false;
+        let mut possibly_processed = false;
+        let mut attempts_left = TRIES;
         loop {
-            left -= 1;
-            let lease = pool.checkout(&pools, fresh).await?;
+            attempts_left -= 1;
+            let lease = pool.checkout(&pools, needs_new_connection).await?;
             match exchange(&pool, lease, keep_copy, request).await {
                 Ok(mut answered) => {
                     via_proxy::check(&pool.address, &mut answered.0)?;
@@ -108,10 +108,10 @@ pub(super) fn send<B: SendableBody>(
                 }
                 Err(Failed {
                     retry: Some(retry), ..
-                }) if left > 0 && !(lost && retry.lost) => {
+                }) if attempts_left > 0 && !(possibly_processed && retry.possibly_processed) => {
                     request = retry.request;
-                    fresh = retry.fresh || left == 1;
-                    lost |= retry.lost;
+                    needs_new_connection = retry.needs_new_connection || attempts_left == 1;
+                    possibly_processed |= retry.possibly_processed;
                 }
                 Err(Failed { failure, .. }) => return Err(failure.into()),
             }
@@ -144,12 +144,12 @@ fn exchange<B: SendableBody>(
             let idempotent = is_idempotent(request.method());
             let retry = reused && idempotent && request.body().is_end_stream();
             let sent = (keep_copy || retry).then(|| Box::new(SentRequest::of(&mut request)));
-            pool.address.http1(&mut request);
+            pool.address.rewrite_for_http1(&mut request);
             Either::Left(over_http1(connection, retry, guard, sent, request))
         }
         LeasedConnection::Http2(connection) => {
             let sent = Box::new(SentRequest::of(&mut request));
-            pool.address.http2(&mut request);
+            pool.address.rewrite_for_http2(&mut request);
             Either::Right(over_http2(connection, guard, sent, request))
         }
     }
@@ -175,7 +175,7 @@ fn over_http1<B: SendableBody>(
         match response {
             Ok(response) => {
                 if let Some(body) = kept {
-                    guard.spoil();
+                    guard.mark_not_reusable();
                     if let Some(sent) = &mut sent {
                         sent.body = SentBody::Unsent(body);
                     }
@@ -183,9 +183,10 @@ fn over_http1<B: SendableBody>(
                 Ok((UpstreamBody::new(response, guard), sent))
             }
             Err(error) => {
-                let silent = is_closed(error.error()) && !connection.received.has_received();
+                let no_response_bytes =
+                    is_closed(error.error()) && !connection.received.has_received();
                 let retry = sent
-                    .filter(|_| retry && silent)
+                    .filter(|_| retry && no_response_bytes)
                     .map(|sent| RetryRequest::new(sent.with(Payload::default()), true));
                 Err(Failed::new(&connection.peer, error, kept, retry))
             }
@@ -208,10 +209,14 @@ fn over_http2<B: SendableBody>(
                 // Before the guard is dropped, because a waiting request must not get a stream of a connection that is
                 // going away.
                 connection.failed(error.error());
-                let unheard = !connection.received.interim();
+                let no_interim_received = !connection.received.interim();
                 // Boxed, because few requests fail.
-                let retry =
-                    Box::pin(retry_http2(*sent, error.error(), idempotent && unheard)).await;
+                let retry = Box::pin(retry_http2(
+                    *sent,
+                    error.error(),
+                    idempotent && no_interim_received,
+                ))
+                .await;
                 let flooded = is_malformed(error.error()) && connection.received.is_flooded();
                 let mut failed = Failed::new(&connection.peer, error, None, retry);
                 if flooded {
@@ -230,7 +235,7 @@ async fn retry_http2<B: SendableBody>(
     idempotent: bool,
 ) -> Option<RetryRequest<B>> {
     let unprocessed = is_unprocessed(error);
-    let lost = !unprocessed && idempotent && is_broken(error);
+    let possibly_processed = !unprocessed && idempotent && is_broken(error);
     let request = if unprocessed {
         let (head, body) = sent.split();
         let body = match body {
@@ -242,15 +247,15 @@ async fn retry_http2<B: SendableBody>(
             SentBody::Unavailable | SentBody::Unsent(_) => return None,
         };
         head.map(|()| body)
-    } else if lost && sent.is_bare() {
+    } else if possibly_processed && sent.is_bare() {
         sent.with(Payload::default())
     } else {
         return None;
     };
     Some(RetryRequest {
         request,
-        fresh: false,
-        lost,
+        needs_new_connection: false,
+        possibly_processed,
     })
 }
 

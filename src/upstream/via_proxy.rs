@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use self::connect_response::{ConnectResponse, ConnectResponseReader};
 use self::secrets::ProxySecrets;
 use super::failure::{Failure, UpstreamPeer};
-use super::target::Address;
+use super::target::RequestTarget;
 use crate::config::UpstreamProxy;
 use crate::destination::Host;
 use crate::error::ErrorKind;
@@ -98,7 +98,7 @@ pub(super) async fn open_tunnel(
 
 /// Checks a response of a forwarding proxy. 407 is always the proxy's own. Headers that repeat the proxy's credentials
 /// are removed from others.
-pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<(), Failure> {
+pub(super) fn check<B>(address: &RequestTarget, response: &mut Response<B>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             let peer = UpstreamPeer {
