@@ -118,7 +118,7 @@ impl Memory {
 
     /// Returns whether large heads hold more than half of their limit. Heads that are not needed should then be
     /// dropped.
-    pub(crate) fn is_crowded(&self) -> bool {
+    pub(crate) fn is_under_pressure(&self) -> bool {
         self.0.heads.load(Ordering::Relaxed) > self.heads_limit() / 2
     }
 
@@ -233,10 +233,10 @@ mod tests {
         first.set(SMALL_HEAD).unwrap();
         assert_eq!(memory.used(), 0);
         first.set(1024 * 1024).unwrap();
-        assert!(!memory.is_crowded());
+        assert!(!memory.is_under_pressure());
         let mut second = memory.heads();
         second.set(1024 * 1024).unwrap();
-        assert!(memory.is_crowded());
+        assert!(memory.is_under_pressure());
         assert!(second.set(1024 * 1024 + 1).is_err());
         assert!(second.set_incomplete(1024 * 1024 + 1).is_ok());
         second.set(1024 * 1024).unwrap();

@@ -47,7 +47,7 @@ pub(crate) trait ConnectionHandler: Clone + Send + Sync + 'static {
 
     /// Looks up the process of a connection of [`ConnectionClass::Unidentified`]. Returns its handler and class.
     fn identify(self, _: ConnectionAddrs) -> impl Future<Output = (Self, ConnectionClass)> + Send {
-        std::future::ready((self, ConnectionClass::Stranger))
+        std::future::ready((self, ConnectionClass::Unauthenticated))
     }
 
     /// Serves one connection.
@@ -69,7 +69,7 @@ pub(crate) enum ConnectionClass {
     /// A connection of an app, until its first request.
     App,
     /// A connection of a caller that has not authenticated yet.
-    Stranger,
+    Unauthenticated,
     /// A connection whose process is looked up before it gets a class, so that it cannot evict an app's connection.
     Unidentified,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Server {
     pub(super) connections: Arc<Connections>,
     admin_connections: Arc<Connections>,
     pub(super) waiting: Arc<EvictableSet>,
-    pub(super) strangers: Arc<EvictableSet>,
+    pub(super) unauthenticated: Arc<EvictableSet>,
     /// After their first request, or with the password.
     pub(super) served: Arc<EvictableSet>,
     pub(super) admin: Arc<EvictableSet>,
@@ -114,7 +114,7 @@ impl Server {
             connections: Connections::new(limits.connections, memory.clone()),
             admin_connections: Connections::new(answers, memory),
             waiting: EvictableSet::new(limits.grace),
-            strangers: EvictableSet::new(limits.grace),
+            unauthenticated: EvictableSet::new(limits.grace),
             served: EvictableSet::new(limits.grace),
             admin: EvictableSet::new(limits.grace),
             unidentified: Arc::new(Semaphore::new(UNIDENTIFIED)),
@@ -254,12 +254,14 @@ impl Server {
                 &self.admin,
                 HttpLimits::admin(&self.limits),
             ),
-            ConnectionClass::App | ConnectionClass::Stranger | ConnectionClass::Unidentified => (
+            ConnectionClass::App
+            | ConnectionClass::Unauthenticated
+            | ConnectionClass::Unidentified => (
                 &self.connections,
                 if class == ConnectionClass::App {
                     &self.waiting
                 } else {
-                    &self.strangers
+                    &self.unauthenticated
                 },
                 HttpLimits::app(self.limits.connections.saturating_add(GRACE)),
             ),

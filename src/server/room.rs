@@ -21,12 +21,12 @@ impl Server {
     pub(super) async fn make_room(&self, class: ConnectionClass, descriptor: usize) -> Room {
         // The number alone is not enough: lower numbers become free again while higher ones stay in use.
         let scarce = class != ConnectionClass::Admin
-            && (descriptor >= self.limits.descriptors || self.is_crowded());
+            && (descriptor >= self.limits.descriptors || self.is_out_of_descriptors());
         while scarce || self.is_full(class) {
             match self.evict(class) {
                 // Returns at once: in a flood, each yield delays the connections behind this one. The grace of
                 // `EvictableSet` is the time in which earlier connections are read.
-                Eviction::Closed if scarce && self.is_crowded() => return Room::None,
+                Eviction::Closed if scarce && self.is_out_of_descriptors() => return Room::None,
                 Eviction::Closed => return Room::Free,
                 Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
                 Eviction::Empty if scarce && self.served.evict_idle() != Eviction::Closed => {
@@ -39,8 +39,8 @@ impl Server {
     }
 
     /// Returns whether apps hold all descriptors but those kept for upstreams and the admin port.
-    fn is_crowded(&self) -> bool {
-        let open = self.waiting.len() + self.strangers.len() + self.served.len();
+    fn is_out_of_descriptors(&self) -> bool {
+        let open = self.waiting.len() + self.unauthenticated.len() + self.served.len();
         let most = self.limits.descriptors;
         open >= most - OWN_DESCRIPTORS.min(most / 2)
     }
@@ -48,7 +48,9 @@ impl Server {
     pub(super) fn is_full(&self, class: ConnectionClass) -> bool {
         match class {
             ConnectionClass::Admin => self.admin.len() >= self.limits.admin_connections,
-            ConnectionClass::Stranger => self.strangers.len() >= self.limits.strangers,
+            ConnectionClass::Unauthenticated => {
+                self.unauthenticated.len() >= self.limits.unauthenticated
+            }
             ConnectionClass::Unidentified => false,
             ConnectionClass::App => {
                 let open = self.connections.admitted() + self.waiting.len();
@@ -60,9 +62,9 @@ impl Server {
     pub(super) fn evict(&self, class: ConnectionClass) -> Eviction {
         let (first, second) = match class {
             ConnectionClass::Admin => return self.admin.evict(),
-            ConnectionClass::App => (&self.waiting, &self.strangers),
-            ConnectionClass::Stranger | ConnectionClass::Unidentified => {
-                (&self.strangers, &self.waiting)
+            ConnectionClass::App => (&self.waiting, &self.unauthenticated),
+            ConnectionClass::Unauthenticated | ConnectionClass::Unidentified => {
+                (&self.unauthenticated, &self.waiting)
             }
         };
         match first.evict() {

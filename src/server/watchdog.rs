@@ -82,7 +82,7 @@ impl Watchdog {
         let state = &self.state;
         // The pool of an app would reuse the connection, and each request would be refused.
         let useless = state.is_refused() && state.has_head();
-        if (useless || state.is_hoarding()) && self.shut_down.is_none() {
+        if (useless || state.holds_idle_head_buffer()) && self.shut_down.is_none() {
             return Poll::Ready(DeadlineAction::ShutDown);
         }
         loop {
