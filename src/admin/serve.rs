@@ -285,16 +285,16 @@ impl Admin {
                     &url,
                     self.provider.policy(),
                     &self.provider.universe(),
-                    &self.provider.instance().location_if_known(),
+                    &self.provider.facts().location_if_known(),
                     &self.entry_points,
                 )
                 .map_err(|error| error.to_string())
             });
         match explained {
             Ok(mut explanation) => {
-                let instance = self.provider.instance();
-                if let Some(email) = instance.email_if_known(&Principal::Attached) {
-                    let project = instance.project_id_if_known();
+                let facts = self.provider.facts();
+                if let Some(email) = facts.email_if_known(&Principal::Attached) {
+                    let project = facts.project_id_if_known();
                     explanation.name_account(&email, project.as_deref());
                 }
                 json(&explanation)

@@ -43,7 +43,7 @@ pub fn select_header(
     };
     let query = query.unwrap_or("");
     if decision.google_api
-        && let Some(reason) = stand_in(headers, query)
+        && let Some(reason) = other_google_credential(headers, query)
     {
         return Some(Placement::Skip(reason));
     }
@@ -161,7 +161,7 @@ fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
 
 /// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the
 /// caller.
-fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
+fn other_google_credential(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
     if fields::values(headers, &X_GOOG_API_KEY).any(|key| !key.is_empty()) {
         return Some(SkipReason::ApiKey);
     }

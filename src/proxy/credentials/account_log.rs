@@ -18,9 +18,9 @@ impl CredentialProvider {
     /// Fails if the fetch fails, like a token's.
     pub(crate) async fn fetch_facts(&self) -> Result<(), Error> {
         // The account is for the log only, so an error is ignored.
-        let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
-        let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
-        let project = match self.instance.project_id().await {
+        let email = async { Ok::<_, Error>(self.facts.email(&Principal::Attached).await.ok()) };
+        let (_, email) = tokio::try_join!(self.facts.universe(), email)?;
+        let project = match self.facts.project_id().await {
             Ok(project) => project,
             // Some credential files do not name the account.
             Err(_) if self.policy.credential_name().is_file() => return Ok(()),

@@ -44,7 +44,7 @@ pub(crate) struct RetryUnauthorized<S> {
 struct RetryDeps<S> {
     inner: S,
     metrics: Arc<Metrics>,
-    instance: Facts,
+    facts: Facts,
     credential: CredentialName,
     hints: Arc<RateLimiter>,
 }
@@ -58,7 +58,7 @@ pin_project! {
         First {
             #[pin]
             inner: F,
-            retry: Option<Box<Retry<S>>>,
+            retry: Option<Box<RetryContext<S>>>,
             unauthenticated: Option<Unauthenticated>,
         },
         /// The first response was a 401 or 403: fetches another token and sends the request again, if it can.
@@ -68,7 +68,7 @@ pin_project! {
 
 /// What is needed to send a request again, besides its copy.
 #[allow(missing_debug_implementations)]
-pub(crate) struct Retry<S> {
+pub(crate) struct RetryContext<S> {
     shared: Arc<RetryDeps<S>>,
     injected: Injected,
     record: Arc<RequestRecord>,
@@ -85,7 +85,7 @@ pub(crate) struct Retry<S> {
 impl<S> RetryUnauthorized<S> {
     pub(crate) fn layer(
         metrics: Arc<Metrics>,
-        instance: Facts,
+        facts: Facts,
         credential: CredentialName,
         hints: Arc<RateLimiter>,
     ) -> impl Layer<S, Service = Self> + Clone {
@@ -93,7 +93,7 @@ impl<S> RetryUnauthorized<S> {
             shared: Arc::new(RetryDeps {
                 inner,
                 metrics: metrics.clone(),
-                instance: instance.clone(),
+                facts: facts.clone(),
                 credential: credential.clone(),
                 hints: hints.clone(),
             }),
@@ -120,7 +120,7 @@ impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
         let retry = injected.map(|injected| {
             // An upgrade cannot be sent again.
             outbound.keep_copy = !outbound.wants_upgrade;
-            Box::new(Retry::new(self.shared.clone(), injected, &outbound))
+            Box::new(RetryContext::new(self.shared.clone(), injected, &outbound))
         });
         RetryUnauthorizedFuture::First {
             inner: self.shared.inner.call(outbound),
@@ -151,7 +151,7 @@ where
                     let status = response.status();
                     if is_rejection(status) {
                         if let Some(retry) = retry.take() {
-                            let future = Box::pin(retry.after(response, sent));
+                            let future = Box::pin(retry.handle_rejection(response, sent));
                             self.set(Self::Second { future });
                             continue;
                         }
@@ -171,9 +171,9 @@ where
     }
 }
 
-// === impl Retry ===
+// === impl RetryContext ===
 
-impl<S> Retry<S> {
+impl<S> RetryContext<S> {
     fn new(shared: Arc<RetryDeps<S>>, injected: Injected, outbound: &Outbound) -> Self {
         let has_host = fields::has(outbound.request.headers(), &header::HOST);
         Self {
@@ -189,8 +189,8 @@ impl<S> Retry<S> {
     }
 }
 
-impl<S: ProxyService<Outbound>> Retry<S> {
-    async fn after(
+impl<S: ProxyService<Outbound>> RetryContext<S> {
+    async fn handle_rejection(
         mut self: Box<Self>,
         rejection: Response<ResponseBody>,
         sent: Option<Box<SentRequest<RequestBody>>>,
@@ -261,9 +261,9 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         let trace = self.record.trace();
         // In a task: the account may have to be fetched, and the caller does not wait for it.
         tokio::spawn(async move {
-            let account = shared.instance.email(&key.principal).await.ok();
-            let project = shared.instance.project_id_if_known();
-            let holder = shared.instance.email_if_known(&Principal::Attached);
+            let account = shared.facts.email(&key.principal).await.ok();
+            let project = shared.facts.project_id_if_known();
+            let holder = shared.facts.email_if_known(&Principal::Attached);
             let credential = shared.credential.held_by(holder);
             let rejection = AuthRejection {
                 origin: &origin,

@@ -65,7 +65,7 @@ enum Attached {
     Token {
         header: HeaderName,
         /// Knows the account of the token, perhaps only once the request has ended.
-        instance: Facts,
+        facts: Facts,
     },
 }
 
@@ -187,11 +187,11 @@ impl RequestRecord {
     }
 
     /// Records that the request carries a token in this header.
-    pub(crate) fn set_token(&self, header: &HeaderName, instance: &Facts) {
+    pub(crate) fn set_token(&self, header: &HeaderName, facts: &Facts) {
         if self.logs_every_field() {
             let _ = self.attached.set(Attached::Token {
                 header: header.clone(),
-                instance: instance.clone(),
+                facts: facts.clone(),
             });
         }
     }

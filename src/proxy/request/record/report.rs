@@ -44,12 +44,12 @@ impl RequestRecord {
     fn log(&self, credential: Option<Credential>, code: Code, latency: Duration) {
         let decision = self.decision();
         let attached = match self.attached.get() {
-            Some(Attached::Token { header, instance }) => {
-                token_key(decision).map(|key| (header, instance, key))
+            Some(Attached::Token { header, facts }) => {
+                token_key(decision).map(|key| (header, facts, key))
             }
             Some(Attached::Nothing) | None => None,
         };
-        let email = attached.and_then(|(_, instance, key)| instance.email_if_known(&key.principal));
+        let email = attached.and_then(|(_, facts, key)| facts.email_if_known(&key.principal));
         access_log(
             self.access_log,
             &AccessRecord {
