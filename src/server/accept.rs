@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::app_handler::AppHandler;
+use super::capacity::Capacity;
+use super::connection_limits::{HttpLimits, ServerLimits};
 use super::connection_service::{ConnectionAddrs, SharedListenerState};
 use super::evictable::{EvictableSet, Eviction};
 use super::io::ClientProtocol;
-use super::limits::{HttpLimits, ServerLimits};
 use super::listener::{Listener, Socket};
-use super::room::Room;
 use super::serve::{ConnectionLimits, HttpService, serve};
 use crate::diagnostics::LogEntry;
 use crate::error::Error;
@@ -158,7 +158,7 @@ impl Server {
                     return;
                 };
                 let handler = AppHandler::new(&server, serving.clone()).inside(ingress);
-                let room = server.make_room(ConnectionClass::App, 0).await;
+                let room = server.evict_for(ConnectionClass::App, 0).await;
                 let protocol = match &stream {
                     Either::Left(tls) => ClientProtocol::agreed(tls.get_ref().1.alpn_protocol()),
                     Either::Right(_) => None,
@@ -184,7 +184,7 @@ impl Server {
             let class = handler.class();
             match accepted {
                 Ok(accepted) => {
-                    let room = self.make_room(class, accepted.descriptor()).await;
+                    let room = self.evict_for(class, accepted.descriptor()).await;
                     match accepted {
                         Accepted::Tcp(stream, addrs) if class == ConnectionClass::Unidentified => {
                             self.identify(stream, addrs, &handler).await;
@@ -225,10 +225,10 @@ impl Server {
             let (handler, class) = handler.identify(addrs).await;
             drop(permit);
             let room = match class {
-                ConnectionClass::App => server.make_room(class, 0).await,
+                ConnectionClass::App => server.evict_for(class, 0).await,
                 // Does not wait for room, because the number of waiting tasks would be unbounded.
                 _ if !server.is_full(class) || server.evict(class) == Eviction::Closed => {
-                    Room::Free
+                    Capacity::Available
                 }
                 _ => return,
             };
@@ -243,7 +243,7 @@ impl Server {
         addrs: Option<ConnectionAddrs>,
         handler: &H,
         class: ConnectionClass,
-        room: Room,
+        room: Capacity,
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         H: ConnectionHandler,
@@ -267,7 +267,7 @@ impl Server {
             ),
         };
         let state = ConnectionState::new(connections.clone());
-        if room == Room::None {
+        if room == Capacity::Exhausted {
             state.refuse();
         }
         let limits = ConnectionLimits {

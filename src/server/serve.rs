@@ -15,10 +15,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::connection_limits::{HttpLimits, IdleTimeout, ServerLimits};
+use super::error_response_filter::{ErrorResponseFilter, FilteredConnection};
 use super::evictable::{EvictableEntry, EvictableSet};
 use super::io::{ClientIo, ClientProtocol};
-use super::limits::{HttpLimits, IdleTimeout, ServerLimits};
-use super::malformed::{Filter, Filtered};
 use super::parse_error::{Received, rejected_http2};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
@@ -119,7 +119,7 @@ pub(super) async fn serve<S, F>(
         ClientProtocol::Http1 => {
             let state = limits.state.clone();
             let many = http.headers * FIELD;
-            let (filter, remains) = Filter::new(io);
+            let (filter, remains) = ErrorResponseFilter::new(io);
             let io = TokioIo::new(filter);
             watchdog.set_protocol(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
@@ -293,7 +293,7 @@ where
     }
 }
 
-impl<C: HttpConnection, I> HttpConnection for Filtered<C, I> {
+impl<C: HttpConnection, I> HttpConnection for FilteredConnection<C, I> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.connection().graceful_shutdown();
     }

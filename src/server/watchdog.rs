@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::connection_limits::{IdleTimeout, ServerLimits};
 use super::io::ClientProtocol;
-use super::limits::{IdleTimeout, ServerLimits};
 use crate::proxy::ConnectionState;
 
 /// How long an idle connection may stay open after graceful shutdown began.
