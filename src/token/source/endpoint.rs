@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::limits::FetchLimits;
+use super::fetch_limits::FetchLimits;
 use super::message::words;
 use super::request_secrets::RequestSecrets;
 use super::transport::{OpenTransport, Transport};
