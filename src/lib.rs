@@ -12,7 +12,7 @@
 //!
 //! A module uses only modules listed below it: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
 //! `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`,
-//! `error`, `destination`, `memory`, `frames`, `fields`, `children`, `chunks`, `lru`, `lock`,
+//! `error`, `destination`, `memory`, `frames`, `header_lookup`, `children`, `chunks`, `lru`, `lock`,
 //! `suggestion`.
 //! `tests/layering.rs` checks this, and that files of different folders do not import each other in a cycle.
 
@@ -36,8 +36,8 @@ pub mod emulator;
 #[doc(hidden)]
 pub mod error;
 mod explain;
-mod fields;
 mod frames;
+mod header_lookup;
 #[doc(hidden)]
 pub mod intercept;
 mod lock;

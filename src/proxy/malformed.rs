@@ -8,10 +8,10 @@ use crate::config::AccessLog;
 use crate::diagnostics::RequestOutcome;
 use crate::error::Error;
 use crate::policy::Credential;
+use crate::proxy::error_response::{problem_json, proxy_status};
 use crate::proxy::ingress::Ingress;
 use crate::proxy::layers::record::Record;
 use crate::proxy::layers::rescue::Rescue;
-use crate::proxy::problem::{problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, access_log};
 
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after

@@ -30,7 +30,7 @@ use super::target::Target;
 use super::via_proxy;
 use crate::dns::Priority;
 use crate::error::Error;
-use crate::fields;
+use crate::header_lookup;
 
 /// The maximum number of attempts.
 const TRIES: usize = 3;
@@ -281,7 +281,7 @@ fn frame<B: SendableBody>(request: &mut Request<CancellableBody<B>>) {
             let none = HeaderValue::from_static("0");
             request.headers_mut().entry(CONTENT_LENGTH).or_insert(none);
         }
-    } else if fields::has(request.headers(), &TRAILER)
+    } else if header_lookup::has(request.headers(), &TRAILER)
         || body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH)
     {
         // hyper removes a length next to it. HTTP/2 permits trailers together with a length, HTTP/1.1 only after

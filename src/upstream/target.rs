@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use super::tls::AlpnOffer;
 use crate::config::{HttpVersion, UpstreamProxy};
 use crate::destination::{Origin, Scheme};
-use crate::fields;
+use crate::header_lookup;
 
 /// The target of a connection. Requests with equal targets share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +98,7 @@ impl RequestTarget {
         *request.uri_mut() = self.absolute(path(request.uri()));
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(HOST);
-        fields::detach(request.headers_mut());
+        header_lookup::detach(request.headers_mut());
     }
 
     fn absolute(&self, path: PathAndQuery) -> Uri {
@@ -121,7 +121,7 @@ pub(super) fn is_forwardable<B>(request: &Request<B>) -> bool {
 
 /// Joins the fields into which HTTP/2 may split a cookie (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if fields::values(headers, &COOKIE).nth(1).is_none() {
+    if header_lookup::values(headers, &COOKIE).nth(1).is_none() {
         return;
     }
     let crumbs = headers.get_all(COOKIE);
@@ -136,7 +136,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Returns whether the request asks for another protocol on its connection.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    fields::has(headers, &UPGRADE)
+    header_lookup::has(headers, &UPGRADE)
         && headers
             .get_all(CONNECTION)
             .iter()

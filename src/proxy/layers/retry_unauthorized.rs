@@ -22,7 +22,7 @@ use crate::destination::Destination;
 use crate::diagnostics::AuthRejection;
 use crate::dns::Priority;
 use crate::error::Error;
-use crate::fields;
+use crate::header_lookup;
 use crate::policy::{CredentialName, Principal, inject};
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
@@ -175,7 +175,7 @@ where
 
 impl<S> RetryContext<S> {
     fn new(shared: Arc<RetryDeps<S>>, injected: Injected, outbound: &Outbound) -> Self {
-        let has_host = fields::has(outbound.request.headers(), &header::HOST);
+        let has_host = header_lookup::has(outbound.request.headers(), &header::HOST);
         Self {
             shared,
             injected,
