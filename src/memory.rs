@@ -146,7 +146,7 @@ impl Heads {
         self.bytes
     }
 
-    /// Counts a head of `bytes` in place of the previous count. A small head counts as zero.
+    /// Counts a head of `bytes` instead of the previous count. A small head counts as zero.
     ///
     /// # Errors
     ///

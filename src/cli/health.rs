@@ -32,7 +32,7 @@ const ANSWER: usize = 1024 * 1024;
 /// Probe a running sidecar; the status is 0 or 1
 #[derive(Debug, clap::Args)]
 pub(super) struct Health {
-    /// Probe /readiness (every route has its token) in place of /liveness
+    /// Probe /readiness (every route has its token) instead of /liveness
     #[arg(long)]
     ready: bool,
     /// The sidecar's admin address [default: SIDENTITY_ADMIN, or 127.0.0.1:9090]

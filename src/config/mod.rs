@@ -234,7 +234,7 @@ pub struct UpstreamConfig {
     pub ca_files: Vec<PathBuf>,
     /// The certificates of these files.
     pub extra_roots: Vec<CertificateDer<'static>>,
-    /// `SSL_CERT_FILE`: in place of the system's roots.
+    /// `SSL_CERT_FILE`: instead of the system's roots.
     pub system_ca_file: Option<PathBuf>,
     /// `--upstream-http`.
     pub http: HttpVersion,

@@ -118,7 +118,7 @@ pub(super) enum Printed {
     Noted(String, &'static str),
     List(Vec<String>),
     Null,
-    /// A comment in place of a secret.
+    /// A comment instead of a secret.
     Secret(&'static str),
     Routes,
     Rules,

@@ -186,7 +186,7 @@ impl ErrorKind {
             }
             Self::LoopDetected => {
                 "The call leads back to the sidecar: set the real upstream in the route, and set \
-                 NO_PROXY=localhost,127.0.0.1 beside HTTP_PROXY."
+                 NO_PROXY=localhost,127.0.0.1 together with HTTP_PROXY."
             }
             Self::Malformed => {
                 "The bytes are not a valid HTTP request and were not forwarded: correct what the detail names, in the \

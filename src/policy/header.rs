@@ -159,7 +159,7 @@ fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
     })
 }
 
-/// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the
+/// Returns what a request to a Google API has instead of a token. A token beside it would be rejected, or change the
 /// caller.
 fn other_google_credential(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
     if header_lookup::values(headers, &X_GOOG_API_KEY).any(|key| !key.is_empty()) {

@@ -1,4 +1,4 @@
-//! The state of a slot beside its token: the fetch in flight, the last failure, and when the next fetch may begin.
+//! The state of a slot, without its token: the fetch in flight, the last failure, and when the next fetch may begin.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -135,7 +135,7 @@ impl FetchState {
         (to_store, result)
     }
 
-    /// Records a failure. It causes no backoff if the instance was suspended meanwhile (`suspended`), or if another
+    /// Records a failure. It causes no backoff if the instance was suspended during the fetch (`suspended`), or if another
     /// fetch has replaced this one: the failure says nothing about the server.
     pub(super) fn failed(
         &mut self,
