@@ -73,7 +73,7 @@ impl TokenFault {
                  account is not disabled and that the API is enabled."
             }
             (Self::WrongServer, _) => {
-                "Another server answers instead of the endpoint, and its answer was refused: check any proxy in between. \
+                "Another server answers instead of the endpoint, and its response was rejected: check any proxy in between. \
                  If the detail is about a certificate, add the root of a proxy that inspects TLS with --upstream-ca."
             }
             (Self::InvalidScope, SourceKind::AuthorizedUser) => {
