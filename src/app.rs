@@ -155,7 +155,11 @@ impl App {
             process.shared.memory.clone(),
         );
         let generation = Generation::new(&process, config, provider, upstream);
-        let serving = generation.served.iter().cloned().map(ArcSwap::from_pointee);
+        let serving = generation
+            .listener_states
+            .iter()
+            .cloned()
+            .map(ArcSwap::from_pointee);
         let serving: Vec<SharedListenerState> = serving.map(Arc::new).collect();
         let admin = Arc::new(ArcSwap::from_pointee(generation.admin.clone()));
         Ok(Self {
@@ -300,9 +304,9 @@ pub(crate) fn provider(
     logins: &Logins,
 ) -> Result<CredentialProvider, BadRoots> {
     let sources = TokenSources::of_config::<RequestBody>(config, &metrics, logins)?;
-    let instance = Facts::new(sources.clone(), config.universe.clone());
+    let facts = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
-    Ok(CredentialProvider::new(policy(config), tokens, instance))
+    Ok(CredentialProvider::new(policy(config), tokens, facts))
 }
 
 /// Creates the CA, and writes the files by which an app trusts it.
@@ -314,7 +318,7 @@ async fn interceptor(
         return Ok(None);
     };
     // The CA is limited to its domains, which include the universe domain and cannot be extended later.
-    let universe = tokio::time::timeout(UNIVERSE_TIMEOUT, provider.instance().universe()).await;
+    let universe = tokio::time::timeout(UNIVERSE_TIMEOUT, provider.facts().universe()).await;
     if !matches!(universe, Ok(Ok(_))) {
         startup::log_unknown_universe();
     }

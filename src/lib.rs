@@ -10,9 +10,9 @@
 //! 4. [`token`] has one slot per token: the current value, its expiry on two clocks, at most one fetch under way.
 //! 5. [`upstream`] dials, verifies TLS, pools connections, and sends.
 //!
-//! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
+//! A module uses only modules listed below it: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
 //! `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`,
-//! `error`, `destination`, `memory`, `frames`, `fields`, `children`, `chunks`, `lru`, `lock`,
+//! `error`, `destination`, `memory`, `frames`, `header_lookup`, `children`, `chunks`, `lru`, `lock`,
 //! `suggestion`.
 //! `tests/layering.rs` checks this, and that files of different folders do not import each other in a cycle.
 
@@ -36,8 +36,8 @@ pub mod emulator;
 #[doc(hidden)]
 pub mod error;
 mod explain;
-mod fields;
 mod frames;
+mod header_lookup;
 #[doc(hidden)]
 pub mod intercept;
 mod lock;

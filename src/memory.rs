@@ -1,7 +1,7 @@
 //! The budget of `--max-memory`.
 //!
-//! Memory is counted by its holder: a fixed estimate for each open connection, and the bytes of large heads and of
-//! bodies that were read and not yet written. The sum estimates the memory that callers and upstreams cause. Code,
+//! Each holder counts its memory: a connection a fixed estimate, a large head its bytes, and a body the bytes that were
+//! read and not yet written. The sum estimates the memory that callers and upstreams cause. Code,
 //! configuration and tokens are not counted.
 //!
 //! Large heads have their own limit within the budget, because a head is copied: an eighth, and at most 24 MiB.
@@ -118,7 +118,7 @@ impl Memory {
 
     /// Returns whether large heads hold more than half of their limit. Heads that are not needed should then be
     /// dropped.
-    pub(crate) fn is_crowded(&self) -> bool {
+    pub(crate) fn is_under_pressure(&self) -> bool {
         self.0.heads.load(Ordering::Relaxed) > self.heads_limit() / 2
     }
 
@@ -146,7 +146,7 @@ impl Heads {
         self.bytes
     }
 
-    /// Counts a head of `bytes` in place of the previous count. A small head counts as zero.
+    /// Counts a head of `bytes` instead of the previous count. A small head counts as zero.
     ///
     /// # Errors
     ///
@@ -233,10 +233,10 @@ mod tests {
         first.set(SMALL_HEAD).unwrap();
         assert_eq!(memory.used(), 0);
         first.set(1024 * 1024).unwrap();
-        assert!(!memory.is_crowded());
+        assert!(!memory.is_under_pressure());
         let mut second = memory.heads();
         second.set(1024 * 1024).unwrap();
-        assert!(memory.is_crowded());
+        assert!(memory.is_under_pressure());
         assert!(second.set(1024 * 1024 + 1).is_err());
         assert!(second.set_incomplete(1024 * 1024 + 1).is_ok());
         second.set(1024 * 1024).unwrap();

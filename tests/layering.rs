@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 mod cycles;
 
 /// The sentence of `src/lib.rs` that the list follows.
-const LIST_FOLLOWS: &str = "A module uses only modules that stand below it in this list:";
+const LIST_FOLLOWS: &str = "A module uses only modules listed below it:";
 
 /// A path to another module.
 #[derive(Debug, PartialEq, Eq)]

@@ -117,7 +117,7 @@ fn a_closed_stderr_does_not_stop_the_sidecar() {
                 NoTokenReason::InterceptOff,
             );
         }
-        panic_in_a_thread(|| panic!("nobody hears"));
+        panic_in_a_thread(|| panic!("no reader"));
         println!("still here");
     });
     let Some(output) = output else { return };

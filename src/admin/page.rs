@@ -1,7 +1,7 @@
 //! The status page: one HTML file with its style and script, so that it works without a network.
 //!
 //! Its content security policy permits only the style and the script by their digests, and requests to this origin.
-//! Text from an upstream or an app could do no harm even as markup.
+//! Text from an upstream or an app is never parsed as markup.
 
 use std::sync::LazyLock;
 

@@ -11,7 +11,7 @@ use crate::proxy::locate_routes;
 /// The time limit of a probe, so that refreshes can end while there is CPU. Probes time out after 1 s by default.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The response to a probe: the status for the prober, and a text for people.
+/// The response to a probe: the status for the prober, and a human-readable text.
 pub(super) type ProbeResponse = (StatusCode, String);
 
 /// Answers `/startup`: 200 once the listeners accept.

@@ -149,7 +149,7 @@ impl Service<Request<Incoming>> for AdminService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_progress = self.connection.state.begin();
         if request.body().is_end_stream() {
-            in_progress.is_whole();
+            in_progress.request_completed();
         }
         let port = self.port.clone();
         let local = self.connection.local;
@@ -285,16 +285,16 @@ impl Admin {
                     &url,
                     self.provider.policy(),
                     &self.provider.universe(),
-                    &self.provider.instance().location_if_known(),
+                    &self.provider.facts().location_if_known(),
                     &self.entry_points,
                 )
                 .map_err(|error| error.to_string())
             });
         match explained {
             Ok(mut explanation) => {
-                let instance = self.provider.instance();
-                if let Some(email) = instance.email_if_known(&Principal::Attached) {
-                    let project = instance.project_id_if_known();
+                let facts = self.provider.facts();
+                if let Some(email) = facts.email_if_known(&Principal::Attached) {
+                    let project = facts.project_id_if_known();
                     explanation.name_account(&email, project.as_deref());
                 }
                 json(&explanation)

@@ -129,7 +129,7 @@ impl Admin {
     /// Returns the current state.
     pub(super) fn status(&self) -> Status {
         self.fetch_facts_in_background();
-        let instance = self.provider.instance();
+        let facts = self.provider.facts();
         let (state, since) = self.lifecycle.state();
         let counts = self.metrics.counts();
         let routes: Vec<_> = self
@@ -149,12 +149,12 @@ impl Admin {
             started: Time(self.lifecycle.began()),
             now: Time(SystemTime::now()),
             ready: state == "serving" && routes.iter().all(RouteRow::is_ready),
-            account: instance.email_if_known(&Principal::Attached).map(text),
+            account: facts.email_if_known(&Principal::Attached).map(text),
             credentials: self.provider.policy().credential_name().to_string(),
             identity: self.identity(),
             impersonates: self.config.impersonate.as_ref().map(ToString::to_string),
-            project: instance.project_id_if_known().map(text),
-            universe: instance.universe_if_known().map(text),
+            project: facts.project_id_if_known().map(text),
+            universe: facts.universe_if_known().map(text),
             metadata_server: metadata_server(&self.config),
             upstream_proxy: self
                 .config
@@ -175,18 +175,15 @@ impl Admin {
     }
 
     fn identity(&self) -> String {
-        let (policy, instance) = (self.provider.policy(), self.provider.instance());
-        let account = instance.email_if_known(&Principal::Attached);
+        let (policy, facts) = (self.provider.policy(), self.provider.facts());
+        let account = facts.email_if_known(&Principal::Attached);
         let name = policy.credential_name().held_by(account);
-        let project = instance.project_id_if_known();
+        let project = facts.project_id_if_known();
         name.identity(policy.default_principal(), project.as_deref())
     }
 
     fn warnings(&self) -> Vec<String> {
-        let email = self
-            .provider
-            .instance()
-            .email_if_known(&Principal::Attached);
+        let email = self.provider.facts().email_if_known(&Principal::Attached);
         // The configuration's own warnings include one about the account of a file.
         let email = email.filter(|_| !self.provider.policy().credential_name().is_file());
         let of_account = email.and_then(|email| account_warning(&email));
@@ -200,9 +197,9 @@ impl Admin {
 
     /// Requests unknown facts in the background, as often as the backoff allows. The next status shows them.
     fn fetch_facts_in_background(&self) {
-        let instance = self.provider.instance();
-        if instance.email_if_known(&Principal::Attached).is_none()
-            || instance.project_id_if_known().is_none()
+        let facts = self.provider.facts();
+        if facts.email_if_known(&Principal::Attached).is_none()
+            || facts.project_id_if_known().is_none()
         {
             let provider = self.provider.clone();
             tokio::spawn(async move { provider.fetch_facts().await });

@@ -27,8 +27,8 @@ pub struct Control(Arc<Running>);
 struct Running {
     process: Process,
     generation: Mutex<Generation>,
-    /// The state of each listener, in the order of [`Generation::served`].
-    serving: Vec<SharedListenerState>,
+    /// The state of each listener, in the order of [`Generation::listener_states`].
+    listener_states: Vec<SharedListenerState>,
     admin: Arc<ArcSwap<Admin>>,
     idle: IdleTimeout,
 }
@@ -39,14 +39,14 @@ impl Control {
     pub(super) fn new(
         process: Process,
         generation: Generation,
-        serving: Vec<SharedListenerState>,
+        listener_states: Vec<SharedListenerState>,
         admin: Arc<ArcSwap<Admin>>,
         idle: IdleTimeout,
     ) -> Self {
         Self(Arc::new(Running {
             process,
             generation: Mutex::new(generation),
-            serving,
+            listener_states,
             admin,
             idle,
         }))
@@ -84,8 +84,8 @@ impl Control {
         self.0.idle.set(config.upstream.idle_timeout);
         waiting.extend(self.not_covered(&provider));
         let next = Generation::new(process, config, provider, upstream);
-        for (serving, served) in self.0.serving.iter().zip(&next.served) {
-            serving.store(Arc::new(served.clone()));
+        for (state, next_state) in self.0.listener_states.iter().zip(&next.listener_states) {
+            state.store(Arc::new(next_state.clone()));
         }
         self.0.admin.store(Arc::new(next.admin.clone()));
         telemetry::adjust(&next.configured.log);

@@ -39,7 +39,7 @@ pub(super) struct Generation {
     pub(super) upstream: Upstream<RequestBody>,
     pub(super) routes: Vec<Arc<Ingress>>,
     /// The state of each listener: the forward proxy, then routes.
-    pub(super) served: Vec<ListenerState>,
+    pub(super) listener_states: Vec<ListenerState>,
     pub(super) admin: Admin,
 }
 
@@ -94,13 +94,13 @@ impl Generation {
             },
         ));
         let (ingresses, routes) = ingresses(process, &config);
-        let served = ingresses.into_iter().map(|ingresses| ListenerState {
+        let listener_states = ingresses.into_iter().map(|ingresses| ListenerState {
             stack: stack.clone(),
             ingresses,
             access_log: config.log.access,
         });
         Self {
-            served: served.collect(),
+            listener_states: listener_states.collect(),
             admin: Admin {
                 provider: provider.clone(),
                 lifecycle: process.lifecycle.clone(),

@@ -8,44 +8,46 @@ use crate::config::{Config, OptionKey, Reload, Route};
 /// Returns the configuration to apply, and a sentence for each change that needs a restart. Such changes are not
 /// applied.
 pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
-    let mut waiting = Vec::new();
+    let mut needs_restart = Vec::new();
     let mut config = new;
     let listens = |config: &Config| config.proxy.as_ref().map(|proxy| proxy.listen);
     let on_ipv6 = |config: &Config| config.proxy.as_ref().is_some_and(|proxy| proxy.on_ipv6);
     if (listens(old), on_ipv6(old)) != (listens(&config), on_ipv6(&config)) {
-        waiting.push(format!(
-            "--proxy {}, which was {}",
+        needs_restart.push(format!(
+            "--proxy {} takes effect after a restart; until then {} stays",
             or_off(listens(&config)),
             or_off(listens(old))
         ));
         config.proxy.clone_from(&old.proxy);
     }
     if (old.admin, old.admin_on_ipv6) != (config.admin, config.admin_on_ipv6) {
-        waiting.push(format!(
-            "--admin {}, which was {}",
+        needs_restart.push(format!(
+            "--admin {} takes effect after a restart; until then {} stays",
             or_off(config.admin),
             or_off(old.admin)
         ));
         config.admin = old.admin;
         config.admin_on_ipv6 = old.admin_on_ipv6;
     }
-    config.routes = routes(&old.routes, &config.routes, &mut waiting);
+    config.routes = routes(&old.routes, &config.routes, &mut needs_restart);
     if old.intercept != config.intercept {
-        waiting.push("--intercept and --ca-dir".to_owned());
+        needs_restart.push(kept("a change of --intercept or --ca-dir"));
         config.intercept.clone_from(&old.intercept);
     }
     for option in OptionKey::ALL {
         if let Reload::Restart(keep) = option.spec().reload
             && keep(&mut config, old)
         {
-            waiting.push(format!("--{}", option.as_str()));
+            needs_restart.push(kept(&format!("--{}", option.as_str())));
         }
     }
     if old.metadata != config.metadata {
-        waiting.push("the address of the metadata server (GCE_METADATA_HOST)".to_owned());
+        needs_restart.push(kept(
+            "the address of the metadata server (GCE_METADATA_HOST)",
+        ));
         config.metadata.clone_from(&old.metadata);
     }
-    (config, waiting)
+    (config, needs_restart)
 }
 
 /// Returns whether the connection pool can be kept.
@@ -74,7 +76,7 @@ fn uses_endpoints(config: &Config) -> bool {
 
 /// Returns the new routes on existing listeners, and the old routes of listeners that the new configuration does not
 /// name.
-fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route> {
+fn routes(old: &[Route], new: &[Route], needs_restart: &mut Vec<String>) -> Vec<Route> {
     let on = |routes: &[Route], route: &Route| {
         let asked = RouteListener::by(route);
         routes.iter().any(|other| RouteListener::by(other) == asked)
@@ -84,8 +86,8 @@ fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route>
         .cloned()
         .partition::<Vec<_>, _>(|route| on(old, route));
     for route in added {
-        waiting.push(format!(
-            "route {} to {}: a new listener",
+        needs_restart.push(format!(
+            "route {} to {} takes effect after a restart, because it needs a new listener",
             route.name,
             route.upstream_url()
         ));
@@ -97,21 +99,26 @@ fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route>
         };
         let (before, now) = (mode(old), mode(new));
         if before != now {
-            waiting.push(format!(
-                "route {}: mode={now:04o}, which was {before:04o}",
+            needs_restart.push(format!(
+                "route {}: mode={now:04o} takes effect after a restart; until then {before:04o} stays",
                 route.name
             ));
         }
     }
     for route in old.iter().filter(|route| !on(new, route)) {
-        waiting.push(format!(
-            "route {} to {}: its listener was removed, but serves until the restart",
+        needs_restart.push(format!(
+            "the removal of route {} to {} takes effect after a restart; until then its listener serves",
             route.name,
             route.upstream_url()
         ));
         routes.push(route.clone());
     }
     routes
+}
+
+/// Returns the sentence about a change that is not applied, for an option whose values it does not quote.
+fn kept(what: &str) -> String {
+    format!("{what} takes effect after a restart; until then the old value stays")
 }
 
 fn or_off(address: Option<impl Display>) -> String {
@@ -137,7 +144,7 @@ mod tests {
 
     #[test]
     fn changes_without_a_new_listener_are_applied() {
-        let (config, waiting) = reloaded(
+        let (config, needs_restart) = reloaded(
             &[(OptionKey::Route, "8081=https://a.example,credential=id")],
             &[
                 (OptionKey::Route, "8081=https://b.example,audience=x"),
@@ -147,14 +154,14 @@ mod tests {
                 (OptionKey::LogLevel, "debug"),
             ],
         );
-        assert_eq!(waiting, Vec::<String>::new());
+        assert_eq!(needs_restart, Vec::<String>::new());
         assert_eq!(config.routes.len(), 2);
         assert_eq!(config.rules.len(), 1);
     }
 
     #[test]
     fn changed_listeners_and_workers_need_a_restart() {
-        let (config, waiting) = reloaded(
+        let (config, needs_restart) = reloaded(
             &[(OptionKey::Route, "8081=https://a.example")],
             &[
                 (OptionKey::Route, "8082=https://a.example"),
@@ -168,17 +175,17 @@ mod tests {
             ],
         );
         assert_eq!(
-            waiting,
+            needs_restart,
             [
-                "--proxy off, which was 127.0.0.1:3128",
-                "--admin 127.0.0.1:9999, which was 127.0.0.1:9090",
-                "route 8082 to https://a.example/: a new listener",
-                "route 8081 to https://a.example/: its listener was removed, but serves until the restart",
-                "--intercept and --ca-dir",
-                "--token-timeout",
-                "--max-connections",
-                "--workers",
-                "--sandbox",
+                "--proxy off takes effect after a restart; until then 127.0.0.1:3128 stays",
+                "--admin 127.0.0.1:9999 takes effect after a restart; until then 127.0.0.1:9090 stays",
+                "route 8082 to https://a.example/ takes effect after a restart, because it needs a new listener",
+                "the removal of route 8081 to https://a.example/ takes effect after a restart; until then its listener serves",
+                "a change of --intercept or --ca-dir takes effect after a restart; until then the old value stays",
+                "--token-timeout takes effect after a restart; until then the old value stays",
+                "--max-connections takes effect after a restart; until then the old value stays",
+                "--workers takes effect after a restart; until then the old value stays",
+                "--sandbox takes effect after a restart; until then the old value stays",
             ]
         );
         assert!(config.proxy.is_some());
@@ -190,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_reload_keeps_a_free_port() {
-        let (config, waiting) = reloaded(
+        let (config, needs_restart) = reloaded(
             &[
                 (OptionKey::Route, "127.0.0.1:0=https://a.example"),
                 (OptionKey::Route, "127.0.0.1:0/b=https://b.example"),
@@ -199,7 +206,10 @@ mod tests {
         );
         let upstreams: Vec<_> = config.routes.iter().map(Route::upstream_url).collect();
         assert_eq!(upstreams, ["https://c.example/", "https://a.example/"]);
-        assert_eq!(waiting.len(), 1);
-        assert!(waiting[0].contains("https://a.example"), "{waiting:?}");
+        assert_eq!(needs_restart.len(), 1);
+        assert!(
+            needs_restart[0].contains("https://a.example"),
+            "{needs_restart:?}"
+        );
     }
 }

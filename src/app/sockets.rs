@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use crate::config::{Config, Listen, Route};
 use crate::server::{Listener, ListenerError, ProcessTree};
 
-/// The bound addresses, with the actual ports in place of port 0. They are kept as long as the process.
+/// The bound addresses, with the actual ports instead of port 0. They are kept as long as the process.
 #[derive(Debug)]
 pub(super) struct BoundAddrs {
     pub(super) proxy: Option<Listen>,

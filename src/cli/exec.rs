@@ -48,8 +48,8 @@ pub(super) struct ExecArgs {
     command: Vec<OsString>,
 }
 
-/// Runs CMD and returns its status: 128 plus the signal's number if a signal ended it, 127 if the command does not
-/// exist, 126 if it cannot be executed.
+/// Runs CMD and returns its status. If a signal ended it, returns 128 plus the signal's number. Returns 127 if the
+/// command does not exist, and 126 if it cannot be executed.
 pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
     // Signals are caught before any file is created that a signal would leave behind.
     let mut signals = Signals::new()

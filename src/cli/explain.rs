@@ -73,13 +73,13 @@ fn facts(config: &Config) -> Result<KnownFacts, Exit> {
     }
     let provider = app::provider(config, Default::default(), &Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
-    let instance = provider.instance();
+    let facts = provider.facts();
     let fetched = async {
         let all = async {
             tokio::join!(
-                instance.email(&policy::Principal::Attached),
-                instance.project_id(),
-                instance.universe()
+                facts.email(&policy::Principal::Attached),
+                facts.project_id(),
+                facts.universe()
             )
         };
         let Ok((email, project, universe)) = tokio::time::timeout(ACCOUNT_TIMEOUT, all).await

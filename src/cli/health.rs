@@ -32,7 +32,7 @@ const ANSWER: usize = 1024 * 1024;
 /// Probe a running sidecar; the status is 0 or 1
 #[derive(Debug, clap::Args)]
 pub(super) struct Health {
-    /// Probe /readiness (every route has its token) in place of /liveness
+    /// Probe /readiness (every route has its token) instead of /liveness
     #[arg(long)]
     ready: bool,
     /// The sidecar's admin address [default: SIDENTITY_ADMIN, or 127.0.0.1:9090]
@@ -61,7 +61,7 @@ pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
     block_on(&runtime(1)?, async {
         probe(admin, path).await.map_err(Exit::failed)?;
         if let Some(identity) = identity(admin).await {
-            // The status has the result. The text is for people, so an error is ignored.
+            // The status has the result. The text is only for humans to read, so an error is ignored.
             let _ = writeln!(io::stdout(), "tokens come from {identity}");
         }
         Ok(())

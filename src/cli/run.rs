@@ -1,6 +1,6 @@
 //! `sidentity run`: serves until a signal ends the process.
 
-mod reading;
+mod config_reader;
 mod sandbox;
 mod signals;
 mod supervisor;
@@ -11,7 +11,7 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-use self::reading::Reading;
+use self::config_reader::ConfigReader;
 use self::sandbox::Sandbox;
 use self::signals::{ControlSignals, ShutdownSignals, SignalAction};
 use self::supervisor::Supervisor;
@@ -96,7 +96,7 @@ impl From<StartError> for Exit {
 impl SignalLoop {
     async fn run(mut self, mut signals: ControlSignals) -> Infallible {
         let mut draining = false;
-        let mut reading = Reading::default();
+        let mut reader = ConfigReader::default();
         loop {
             tokio::select! {
                 () = self.supervisor.watchdog_due() => self.supervisor.alive(),
@@ -104,13 +104,13 @@ impl SignalLoop {
                     draining = true;
                     self.supervisor.stopping();
                 }
-                loaded = reading.done() => {
+                loaded = reader.done() => {
                     if self.control.is_draining() {
                         tracing::warn!(help = LogEntry::ReloadIgnored.page(), "SIGHUP ignored: shutdown is in progress");
                         continue;
                     }
                     self.reload(loaded);
-                    if !reading.is_on() {
+                    if !reader.is_on() {
                         self.supervisor.ready(&self.status);
                     }
                 }
@@ -119,12 +119,12 @@ impl SignalLoop {
                         tracing::warn!(help = LogEntry::ReloadIgnored.page(), "SIGHUP ignored: shutdown is in progress");
                     }
                     SignalAction::Reload => {
-                        if reading.is_on() {
+                        if reader.is_on() {
                             tracing::info!("SIGHUP: the files are still being read; they are read again after that");
                         } else {
                             self.supervisor.reloading();
                         }
-                        reading.start(self.flags.clone(), self.env.clone());
+                        reader.start(self.flags.clone(), self.env.clone());
                     }
                     SignalAction::Resumed => {
                         tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens are \
@@ -175,12 +175,9 @@ impl SignalLoop {
         let rules = config.rules.len();
         warn(&config);
         match self.control.reload(config) {
-            Ok(waiting) => {
-                for what in waiting {
-                    tracing::warn!(
-                        help = LogEntry::NeedsRestart.page(),
-                        "needs a restart: {what}"
-                    );
+            Ok(needs_restart) => {
+                for change in needs_restart {
+                    tracing::warn!(help = LogEntry::NeedsRestart.page(), "{change}");
                 }
                 let summary = self.control.summary();
                 summary.log();
@@ -201,8 +198,9 @@ impl SignalLoop {
         }
         tracing::error!(
             help = LogEntry::NotReloaded.page(),
-            "not reloaded, nothing has changed: problems: {}",
-            problems.len()
+            "reload failed ({} problem{}): the previous configuration stays in effect; correct them and send SIGHUP again",
+            problems.len(),
+            if problems.len() == 1 { "" } else { "s" }
         );
         let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
         if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {

@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::exit::Exit;
 use crate::dns;
 
-/// The blocking threads: those that DNS look-ups may occupy, and 32 for file reads, which must not wait for DNS. The
+/// The blocking threads: those that DNS lookups may occupy, and 32 for file reads, which must not wait for DNS. The
 /// metadata client's resolver looks up one name, so it blocks one thread.
 const BLOCKING_THREADS: usize = dns::MAX_THREADS + 32;
 

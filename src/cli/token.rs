@@ -115,8 +115,8 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
         None => principal,
         Some(_) => &Principal::Attached,
     };
-    let instance = provider.instance();
-    let asked = async { tokio::join!(instance.email(base), instance.project_id()) };
+    let facts = provider.facts();
+    let asked = async { tokio::join!(facts.email(base), facts.project_id()) };
     let Ok((Ok(email), project)) = tokio::time::timeout(ACCOUNT_TIMEOUT, asked).await else {
         return say(match principal.chain_clause() {
             None => format!("the token comes from {credential}"),

@@ -104,7 +104,7 @@ diagnostic_ids! {
     UnknownVariable: "unknown-variable",
         "A variable's name is similar to that of an option: correct its spelling, or unset it.";
     WrongType: "wrong-type",
-        "The configuration file has a list or mapping in place of a text, or the reverse: write it in the form that \
+        "The configuration file has a list or mapping instead of a text, or the reverse: write it in the form that \
          the message shows.";
 }
 

@@ -285,7 +285,7 @@ impl FileParser<'_> {
         }
     }
 
-    /// Returns the items of a list, or the one item in place of a list, each with the path of its field.
+    /// Returns the items of a list, or the one item instead of a list, each with the path of its field.
     fn items(&self, field: &str, node: SpannedNode) -> Vec<(String, SpannedNode)> {
         match node.value {
             // The value is null if all items of a list are commented out.

@@ -81,7 +81,7 @@ pub struct Config {
     pub allowed_hosts: Vec<Host>,
     /// `--placeholder`, flags first: values that do not count as the app's own credential, in addition to `sidentity`.
     pub placeholders: Vec<String>,
-    /// The source of tokens.
+    /// The token source.
     pub credentials: Credentials,
     /// The metadata server, also if tokens come from another source.
     pub metadata: MetadataServer,
@@ -234,7 +234,7 @@ pub struct UpstreamConfig {
     pub ca_files: Vec<PathBuf>,
     /// The certificates of these files.
     pub extra_roots: Vec<CertificateDer<'static>>,
-    /// `SSL_CERT_FILE`: in place of the system's roots.
+    /// `SSL_CERT_FILE`: instead of the system's roots.
     pub system_ca_file: Option<PathBuf>,
     /// `--upstream-http`.
     pub http: HttpVersion,
@@ -302,7 +302,7 @@ pub enum LogFormat {
     /// One object per line, as Cloud Logging reads it.
     #[default]
     Json,
-    /// Text for people.
+    /// Human-readable text.
     Text,
 }
 

@@ -25,7 +25,7 @@ pub struct OptionSpec {
     pub(super) default: DefaultValue,
     /// Defaults in other places, such as `in exec warn`; empty if there are none. Those of `exec` are set in
     /// `cli/exec.rs`.
-    pub(super) elsewhere: &'static str,
+    pub(super) default_note: &'static str,
     /// What happens to a changed value when the configuration is reloaded.
     pub reload: Reload,
     pub(super) setting: Setting,
@@ -40,7 +40,7 @@ pub enum Heading {
     RoutesAndRules,
     /// `CONNECT` with an own CA.
     TlsInterception,
-    /// The source of tokens.
+    /// The token source.
     Tokens,
     /// Connections to upstreams.
     Upstreams,
@@ -118,7 +118,7 @@ pub(super) enum Printed {
     Noted(String, &'static str),
     List(Vec<String>),
     Null,
-    /// A comment in place of a secret.
+    /// A comment instead of a secret.
     Secret(&'static str),
     Routes,
     Rules,
@@ -224,13 +224,13 @@ impl OptionSpec {
     /// Returns the default as `--help` shows it.
     pub fn default_text(&self) -> Option<String> {
         let default = match self.default {
-            DefaultValue::Nothing if self.elsewhere.is_empty() => return None,
+            DefaultValue::Nothing if self.default_note.is_empty() => return None,
             DefaultValue::Nothing => "none",
             DefaultValue::Text(text) | DefaultValue::Computed(text, _) => text,
         };
-        match self.elsewhere {
+        match self.default_note {
             "" => Some(default.to_owned()),
-            elsewhere => Some(format!("{default}, {elsewhere}")),
+            default_note => Some(format!("{default}, {default_note}")),
         }
     }
 

@@ -27,7 +27,7 @@ options! {
     Proxy {
         name: "proxy", value: "ADDR|off", heading: Listeners, repeat: Once, key: Inside("proxy", "listen"),
         help: "Forward proxy, for HTTP_PROXY and HTTPS_PROXY",
-        default: Text("127.0.0.1:3128"), elsewhere: "in exec a free port", reload: Listener,
+        default: Text("127.0.0.1:3128"), default_note: "in exec a free port", reload: Listener,
         setting: Setting {
             set: |config, text, _| {
                 let proxy = |(listen, on_ipv6)| Proxy { listen, on_ipv6, auth: None };
@@ -43,20 +43,20 @@ options! {
     Unmatched {
         name: "unmatched", value: "pass|deny", heading: RoutesAndRules, repeat: Once, key: Inside("proxy", "unmatched"),
         help: "What the proxy does with destinations that no rule matches",
-        default: Text("pass"), elsewhere: "", reload: Live,
+        default: Text("pass"), default_note: "", reload: Live,
         setting: field!(unmatched, |text| word(text, ACCESS), |value| named(value, ACCESS)),
     }
     MetadataAccess {
         name: "metadata-access", value: "pass|deny", heading: Listeners, repeat: Once,
         key: Inside("proxy", "metadata-access"),
         help: "What the proxy does with calls to the metadata server",
-        default: Text("pass"), elsewhere: "", reload: Live,
+        default: Text("pass"), default_note: "", reload: Live,
         setting: field!(metadata_access, |text| word(text, ACCESS), |value| named(value, ACCESS)),
     }
     Intercept {
         name: "intercept", value: "BOOL", heading: TlsInterception, repeat: Once, key: Inside("proxy", "intercept"),
         help: "Terminate TLS of CONNECT to destinations that get a token, with a CA generated at start",
-        default: Text("false"), elsewhere: "in exec true", reload: Listener,
+        default: Text("false"), default_note: "in exec true", reload: Listener,
         setting: field!(
             intercept,
             |text| Ok::<_, String>(switch(text)?.then(Intercept::default)),
@@ -67,7 +67,7 @@ options! {
         name: "ca-dir", value: "DIR", heading: TlsInterception, repeat: Once, key: Inside("proxy", "ca-dir"),
         help: "Directory for ca.pem (the CA), bundle.pem (system roots and the CA) and truststore.p12 (the bundle \
                for Java)",
-        default: Nothing, elsewhere: "", reload: Listener,
+        default: Nothing, default_note: "", reload: Listener,
         setting: resolved_with_others!(|config| {
             let folder = config.intercept.as_ref().and_then(|intercept| intercept.ca_dir.as_ref());
             Printed::or_null(folder.map(|folder| folder.display()))
@@ -76,7 +76,7 @@ options! {
     ProxyAuth {
         name: "proxy-auth", value: "random|USER:PASSWORD|off", heading: Listeners, repeat: Once, key: Inside("proxy", "auth"),
         help: "Credentials that the proxy requires; random is for exec, which passes them to its command",
-        default: Text("off"), elsewhere: "in exec random", reload: Live,
+        default: Text("off"), default_note: "in exec random", reload: Live,
         setting: Setting {
             set: |config, text, context| {
                 let auth = value::or_off(|text| value::auth::expected(text, context.random_auth))(text)?;
@@ -97,7 +97,7 @@ options! {
         default: Computed("127.0.0.1:9090, on Cloud Run 0.0.0.0:9090", |config, context| {
             config.admin = Some(value::default_admin(context.env));
         }),
-        elsewhere: "in exec a free port", reload: Listener,
+        default_note: "in exec a free port", reload: Listener,
         setting: Setting {
             set: |config, text, _| {
                 let admin = value::or_off(listen::address_or_port)(text)?;
@@ -113,20 +113,20 @@ options! {
     Quitquitquit {
         name: "quitquitquit", value: "BOOL", heading: Listeners, repeat: Once, key: Inside("admin", "quitquitquit"),
         help: "Accept POST /quitquitquit on the admin port, which ends the sidecar",
-        default: Text("false"), elsewhere: "", reload: Live,
+        default: Text("false"), default_note: "", reload: Live,
         setting: field!(quitquitquit, switch, bool::to_string),
     }
     AllowNonLoopback {
         name: "allow-non-loopback", value: "BOOL", heading: Listeners, repeat: Once,
         key: AlsoInside("proxy", "allow-non-loopback"),
         help: "Permit addresses of the proxy and of routes that other machines can reach",
-        default: Text("false"), elsewhere: "", reload: Live,
+        default: Text("false"), default_note: "", reload: Live,
         setting: field!(allow_non_loopback, switch, bool::to_string),
     }
     Discover {
         name: "discover", value: "auto|on|off", heading: RoutesAndRules, repeat: Once, key: Top,
         help: "Resolve `http://SERVICE/` and `http://SERVICE.REGION/` to Cloud Run services",
-        default: Text("auto"), elsewhere: "on if K_SERVICE is set", reload: Live,
+        default: Text("auto"), default_note: "on if K_SERVICE is set", reload: Live,
         setting: Setting {
             set: |config, text, context| {
                 config.discover = value::discover(text)?.unwrap_or_else(|| context.env.is_set("K_SERVICE"));
@@ -138,7 +138,7 @@ options! {
     AllowedHost {
         name: "allowed-host", value: "NAME", heading: Listeners, repeat: List, key: Top,
         help: "Host name by which a page may call a route or the admin port, in addition to loopback",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: Setting {
             set: |config, text, _| {
                 let host = value::host(text)?;
@@ -152,22 +152,22 @@ options! {
     }
     Credentials {
         name: "credentials", value: "auto|metadata|adc|FILE", heading: Tokens, repeat: Once, key: Top,
-        help: "The source of tokens: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
+        help: "The token source: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
                the metadata server) or a credential file",
-        default: Text("auto"), elsewhere: "", reload: Live,
+        default: Text("auto"), default_note: "", reload: Live,
         setting: field!(credentials.mode, value::credentials_mode, ToString::to_string),
     }
     TrustCredentialUrl {
         name: "trust-credential-url", value: "URL-PREFIX", heading: Tokens, repeat: List, key: Top,
         help: "Accept token, STS and IAM endpoints in a credential file that begin with this URL, although they are not https \
                under the universe's domain",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: list!(credentials.trusted_urls, value::trusted_url, ToString::to_string),
     }
     ImpersonateServiceAccount {
         name: "impersonate-service-account", value: "A,B,TARGET", heading: Tokens, repeat: Once, key: Top,
         help: "The base credential impersonates A, which impersonates B, which impersonates TARGET, for every token",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: Setting {
             set: |config, text, _| {
                 config.impersonate = Some(Impersonation::parse(text)?);
@@ -179,44 +179,44 @@ options! {
     Placeholder {
         name: "placeholder", value: "VALUE", heading: Tokens, repeat: List, key: Top,
         help: "Value that is replaced by the token if the destination gets one, in addition to `sidentity`",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: list!(placeholders, value::placeholder, String::clone),
     }
     Route {
         name: "route", value: "LISTEN=URL[,OPTION…]", heading: RoutesAndRules, repeat: Entries, key: Top,
         help: "Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); URL may be \
                run://SERVICE[.REGION]",
-        default: Nothing, elsewhere: "", reload: Listener,
+        default: Nothing, default_note: "", reload: Listener,
         setting: resolved_with_others!(|_| Printed::Routes),
     }
     Rule {
         name: "rule", value: "PATTERN=CREDENTIAL[,OPTION…]", heading: RoutesAndRules, repeat: Entries, key: Top,
         help: "Which credential a host or *.suffix gets: access, id, none or deny",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: resolved_with_others!(|_| Printed::Rules),
     }
     ConnectTo {
         name: "connect-to", value: "HOST:PORT:HOST2:PORT2", heading: Upstreams, repeat: List, key: Top,
         help: "Connect to another address, as with curl",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: list!(upstream.connect_to, connect_to::parse, ToString::to_string),
     }
     UpstreamCa {
         name: "upstream-ca", value: "FILE", heading: Upstreams, repeat: List, key: Top,
         help: "PEM file with additional trust roots",
-        default: Nothing, elsewhere: "", reload: Live,
+        default: Nothing, default_note: "", reload: Live,
         setting: list!(upstream.ca_files, |text: &str| Ok::<_, String>(text.into()), |file| file.display().to_string()),
     }
     UpstreamHttp {
         name: "upstream-http", value: "auto|1|2", heading: Upstreams, repeat: Once, key: Top,
         help: "HTTP version for upstreams",
-        default: Text("auto"), elsewhere: "", reload: Live,
+        default: Text("auto"), default_note: "", reload: Live,
         setting: field!(upstream.http, |text| word(text, HTTP_VERSION), |value| named(value, HTTP_VERSION)),
     }
     UpstreamProxy {
         name: "upstream-proxy", value: "http://[USER:PASSWORD@]HOST:PORT|off", heading: Upstreams, repeat: Once, key: Top,
         help: "HTTP proxy for calls to upstreams",
-        default: Text("off"), elsewhere: "in exec HTTPS_PROXY", reload: Live,
+        default: Text("off"), default_note: "in exec HTTPS_PROXY", reload: Live,
         setting: resolved_with_others!(|config| match &config.upstream.proxy {
             Some(proxy) if proxy.authorization.is_some() => {
                 Printed::Noted(proxy.egress.to_string(), "its credentials are set; not shown, because they are a \
@@ -228,7 +228,7 @@ options! {
     NoUpstreamProxy {
         name: "no-upstream-proxy", value: "LIST", heading: Upstreams, repeat: List, key: Top,
         help: "Hosts that are called without that proxy, as in NO_PROXY",
-        default: Nothing, elsewhere: "in exec NO_PROXY", reload: Live,
+        default: Nothing, default_note: "in exec NO_PROXY", reload: Live,
         setting: resolved_with_others!(|config| {
             Printed::List(config.upstream.no_proxy.entries().map(ToString::to_string).collect())
         }),
@@ -236,13 +236,13 @@ options! {
     ConnectTimeout {
         name: "connect-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
         help: "Time limit for each of DNS, TCP, the proxy's response and TLS",
-        default: Text("5s"), elsewhere: "", reload: Live,
+        default: Text("5s"), default_note: "", reload: Live,
         setting: field!(upstream.connect_timeout, duration::positive, duration::printed),
     }
     ResponseTimeout {
         name: "response-timeout", value: "TIME|off", heading: Upstreams, repeat: Once, key: Top,
         help: "Time limit until the response begins",
-        default: Text("off"), elsewhere: "", reload: Live,
+        default: Text("off"), default_note: "", reload: Live,
         setting: Setting {
             set: |config, text, _| {
                 config.response_timeout = value::or_off(duration::positive)(text)?;
@@ -254,69 +254,69 @@ options! {
     TokenTimeout {
         name: "token-timeout", value: "TIME", heading: Tokens, repeat: Once, key: Top,
         help: "Time limit for one token",
-        default: Text("8s"), elsewhere: "", reload: restart!(token_timeout),
+        default: Text("8s"), default_note: "", reload: restart!(token_timeout),
         setting: field!(token_timeout, duration::positive, duration::printed),
     }
     IdleTimeout {
         name: "idle-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
         help: "How long an idle connection to an upstream, or an idle HTTP/2 connection of an app, is kept",
-        default: Text("90s"), elsewhere: "", reload: Live,
+        default: Text("90s"), default_note: "", reload: Live,
         setting: field!(upstream.idle_timeout, duration::parse_duration, duration::printed),
     }
     DrainTimeout {
         name: "drain-timeout", value: "TIME", heading: Limits, repeat: Once, key: Top,
         help: "How long SIGTERM waits for requests in flight",
-        default: Text("9s"), elsewhere: "", reload: Live,
+        default: Text("9s"), default_note: "", reload: Live,
         setting: field!(drain_timeout, duration::parse_duration, duration::printed),
     }
     MaxConnections {
         name: "max-connections", value: "N", heading: Limits, repeat: Once, key: Top,
         help: "Maximum of concurrent connections, and of requests; above it, 503",
-        default: Text("8192"), elsewhere: "", reload: restart!(max_connections),
+        default: Text("8192"), default_note: "", reload: restart!(max_connections),
         setting: field!(max_connections, |text| value::number(text, 1_000_000), usize::to_string),
     }
     MaxIdleConnections {
         name: "max-idle-connections", value: "N", heading: Limits, repeat: Once, key: Top,
         help: "Maximum of idle connections to all upstreams together; above it, the least recently used is closed",
-        default: Text("1024"), elsewhere: "", reload: Live,
+        default: Text("1024"), default_note: "", reload: Live,
         setting: field!(upstream.max_idle, |text| value::number(text, 1_000_000), usize::to_string),
     }
     MaxMemory {
         name: "max-memory", value: "SIZE", heading: Limits, repeat: Once, key: Top,
         help: "Budget for large heads, unread bodies and connections; above it, idle connections are closed, then 503",
         default: Computed("half of the cgroup's limit, otherwise 256Mi", |config, _| config.max_memory = size::default()),
-        elsewhere: "", reload: Live,
+        default_note: "", reload: Live,
         setting: field!(max_memory, size::parse, size::printed),
     }
     Workers {
         name: "workers", value: "N", heading: Limits, repeat: Once, key: Top,
         help: "Number of worker threads",
         default: Computed("the cores that the cgroup allows", |config, _| config.workers = value::cores()),
-        elsewhere: "", reload: restart!(workers),
+        default_note: "", reload: restart!(workers),
         setting: field!(workers, |text| value::number(text, 1_024), usize::to_string),
     }
     Sandbox {
         name: "sandbox", value: "auto|off", heading: Limits, repeat: Once, key: Top,
         help: "Restrict the sidecar's own access to files with Landlock, if the kernel has it; in run only",
-        default: Text("auto"), elsewhere: "", reload: restart!(sandbox),
+        default: Text("auto"), default_note: "", reload: restart!(sandbox),
         setting: field!(sandbox, |text| word(text, SANDBOX), |value| named(value, SANDBOX)),
     }
     LogFormat {
         name: "log-format", value: "auto|json|text", heading: Logging, repeat: Once, key: Top,
         help: "Format of the log; auto is text if stderr is a terminal, otherwise json",
-        default: Text("auto"), elsewhere: "", reload: Live,
+        default: Text("auto"), default_note: "", reload: Live,
         setting: field!(log.format, value::log_format, |value| named(value, LOG_FORMAT)),
     }
     LogLevel {
         name: "log-level", value: "error|warn|info|debug|trace", heading: Logging, repeat: Once, key: Top,
         help: "The least severe level that is logged",
-        default: Text("info"), elsewhere: "in exec warn", reload: Live,
+        default: Text("info"), default_note: "in exec warn", reload: Live,
         setting: field!(log.level, |text| word(text, LOG_LEVEL), |value| named(value, LOG_LEVEL)),
     }
     AccessLog {
         name: "access-log", value: "off|errors|all", heading: Logging, repeat: Once, key: Top,
         help: "Which requests are logged",
-        default: Text("errors"), elsewhere: "", reload: Live,
+        default: Text("errors"), default_note: "", reload: Live,
         setting: field!(log.access, |text| word(text, ACCESS_LOG), |value| named(value, ACCESS_LOG)),
     }
 }

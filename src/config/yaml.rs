@@ -296,7 +296,7 @@ fn field(f: &mut String, depth: usize, key: &str, value: impl fmt::Display) -> f
 
 /// A text as a YAML scalar: plain if every reader reads it as this text, otherwise in double quotes.
 ///
-/// serde-saphyr's serializer is not used: it cannot write a comment in place of a secret value, and it quotes by other
+/// serde-saphyr's serializer is not used: it cannot write a comment instead of a secret value, and it quotes by other
 /// rules, such as `off` and numbers.
 struct Scalar<'a>(&'a str);
 

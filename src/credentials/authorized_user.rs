@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::EndpointUrl;
 use super::context::ReadContext;
-use super::fields::{ExpectedValue, FieldError, Fields};
+use super::json_fields::{ExpectedValue, FieldError, Fields};
 use crate::policy::DEFAULT_UNIVERSE;
 
 /// A user's login.

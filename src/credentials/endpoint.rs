@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::fields::ExpectedValue;
+use super::json_fields::ExpectedValue;
 use crate::destination::{Destination, Scheme};
 
 /// A URL that may receive secrets: `https` below the universe's domain, or trusted by `--trust-credential-url`.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::EndpointUrl;
 use super::context::ReadContext;
-use super::fields::{ExpectedValue, FieldError, Fields};
 use super::impersonated::target;
+use super::json_fields::{ExpectedValue, FieldError, Fields};
 
 mod aws;
 mod command_line;

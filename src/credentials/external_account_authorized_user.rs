@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::context::ReadContext;
-use super::fields::{ExpectedValue, FieldError, Fields};
+use super::json_fields::{ExpectedValue, FieldError, Fields};
 use super::{EndpointUrl, OAuthClient};
 
 /// A user's login of a workforce pool.

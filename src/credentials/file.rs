@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::context::ReadContext;
-use super::fields::{ExpectedValue, FieldError, Fields};
+use super::json_fields::{ExpectedValue, FieldError, Fields};
 use super::regular_file::open_regular;
 use super::shown::path_name;
 use super::{

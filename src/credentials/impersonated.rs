@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::context::ReadContext;
-use super::fields::{ExpectedValue, FieldError, Fields, is_email};
 use super::file;
+use super::json_fields::{ExpectedValue, FieldError, Fields, is_email};
 use super::{CredentialFile, EndpointUrl};
 
 /// A credential that issues the tokens of a service account with the IAM Credentials API.

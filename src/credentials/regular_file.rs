@@ -33,7 +33,7 @@ mod tests {
 
     /// No writer opens the pipe: with a blocking open the test would not end.
     #[test]
-    fn a_pipe_a_socket_a_device_or_a_directory_is_no_regular_file() {
+    fn only_a_regular_file_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         let mode = Mode::RUSR | Mode::WUSR;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::ReadContext;
-use super::fields::{ExpectedValue, FieldError, Fields};
+use super::json_fields::{ExpectedValue, FieldError, Fields};
 use super::{EndpointUrl, SigningKey};
 
 /// The key of a service account.

@@ -31,15 +31,15 @@ impl TokenFault {
     /// Returns a title that fits every kind of source: the heading of the entry in docs/errors.md.
     pub const fn heading(self) -> &'static str {
         match self {
-            Self::Failing => "The source of tokens fails",
+            Self::Failing => "The token source fails",
             Self::Forbidden => "This identity may not get the token",
-            Self::WrongServer => "Another server answers in place of the source of tokens",
-            Self::Limited => "The source of tokens limits this identity",
+            Self::WrongServer => "Another server answers instead of the token source",
+            Self::Limited => "The token source limits this identity",
             Self::Malformed => "The response is not a token",
             Self::NoAccount => "No such service account",
-            Self::Refused => "The source of tokens refuses the request",
-            Self::TimedOut => "The source of tokens is too slow",
-            Self::Unreachable => "The source of tokens cannot be reached",
+            Self::Refused => "The token source rejects the request",
+            Self::TimedOut => "The token source is too slow",
+            Self::Unreachable => "The token source cannot be reached",
             Self::Aborted
             | Self::Disabled
             | Self::InvalidScope
@@ -70,7 +70,7 @@ impl TokenFault {
                  grant roles/iam.workloadIdentityUser on it to the annotated Kubernetes service account."
             }
             Self::WrongServer => {
-                "Another server answers at the metadata server's address, and its answer was refused: check \
+                "Another server answers at the metadata server's address, and its response was rejected: check \
                  GCE_METADATA_HOST, and any proxy or firewall that intercepts 169.254.169.254."
             }
             Self::InvalidScope => {
@@ -83,7 +83,7 @@ impl TokenFault {
             }
             Self::Malformed => {
                 "Check that GCE_METADATA_HOST is a real metadata server, and that the clock of this machine is right: an \
-                 ID token that appears expired is refused."
+                 ID token that appears expired is rejected."
             }
             Self::NoAccount => {
                 "Attach a service account to the service, job or machine (on GKE: annotate the Kubernetes service \
@@ -186,7 +186,7 @@ impl ErrorKind {
             }
             Self::LoopDetected => {
                 "The call leads back to the sidecar: set the real upstream in the route, and set \
-                 NO_PROXY=localhost,127.0.0.1 beside HTTP_PROXY."
+                 NO_PROXY=localhost,127.0.0.1 together with HTTP_PROXY."
             }
             Self::Malformed => {
                 "The bytes are not a valid HTTP request and were not forwarded: correct what the detail names, in the \
@@ -228,11 +228,11 @@ impl ErrorKind {
                  route. Calls to https:// destinations are still sent over TLS."
             }
             Self::TokenRefused => {
-                "The source of tokens (the metadata server, or the endpoint in the detail) answered with an error or an \
+                "The token source (the metadata server, or the endpoint in the detail) answered with an error or an \
                  invalid token; the detail has its text. Nothing was sent upstream."
             }
             Self::TokenUnavailable => {
-                "The source of tokens (the metadata server, or the endpoint in the detail) did not answer. The sidecar \
+                "The token source (the metadata server, or the endpoint in the detail) did not answer. The sidecar \
                  retries at least every 30 s while requests come. Nothing was sent upstream."
             }
             Self::Unroutable => {

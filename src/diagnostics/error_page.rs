@@ -1,5 +1,5 @@
 //! The entry of docs/errors.md for each error. `type` of problem+json (RFC 9457, 3.1.1) and `help` of the log are its
-//! URL. It names no version: the URL identifies the kind of error, and stays.
+//! URL. The URL has no version, because it must stay stable.
 
 use crate::error::{ErrorKind, Problem, TokenFault};
 

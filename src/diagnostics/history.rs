@@ -150,9 +150,9 @@ impl History {
     }
 
     /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel or an upgraded connection.
-    pub(crate) fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
+    pub(crate) fn ended(&self, at: Instant, outcome: RequestOutcome, took: Option<Duration>) {
         self.close_before(self.period(at));
-        if let Some(count) = self.totals.endings.get(ending as usize) {
+        if let Some(count) = self.totals.endings.get(outcome as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(count) = took.and_then(|took| self.totals.latencies.get(bucket(took))) {

@@ -154,7 +154,7 @@ impl RecentErrors {
         let error = RecentError::new(
             "The app does not trust this sidecar's CA",
             about,
-            &format!("no TLS with the app: {error}"),
+            &format!("the TLS handshake with the app failed: {error}"),
             UNTRUSTED.into(),
         );
         self.add(error.of_a_call());

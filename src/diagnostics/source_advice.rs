@@ -15,7 +15,7 @@ impl TokenFault {
             (Self::Failing, SourceKind::Sts) => "The Security Token Service fails",
             (Self::Failing, _) => "The token endpoint fails",
             (Self::Forbidden, _) => "This identity may not get the token",
-            (Self::WrongServer, _) => "Another server answers in place of the token endpoint",
+            (Self::WrongServer, _) => "Another server answers instead of the token endpoint",
             (Self::Limited, SourceKind::Impersonation) => {
                 "The IAM Credentials API limits this identity"
             }
@@ -30,12 +30,12 @@ impl TokenFault {
             (Self::Malformed, _) => "The token endpoint's response is not a token",
             (Self::NoAccount, _) => "No such service account",
             (Self::Refused, SourceKind::Impersonation) => {
-                "The IAM Credentials API refuses the request"
+                "The IAM Credentials API rejects the request"
             }
             (Self::Refused, SourceKind::Sts) => {
-                "The Security Token Service refuses the subject token"
+                "The Security Token Service rejects the subject token"
             }
-            (Self::Refused, _) => "The token endpoint refuses the credential",
+            (Self::Refused, _) => "The token endpoint rejects the credential",
             (Self::TimedOut, SourceKind::Impersonation) => "The IAM Credentials API is too slow",
             (Self::TimedOut, SourceKind::Sts) => "The Security Token Service is too slow",
             (Self::TimedOut, _) => "The token endpoint is too slow",
@@ -73,7 +73,7 @@ impl TokenFault {
                  account is not disabled and that the API is enabled."
             }
             (Self::WrongServer, _) => {
-                "Another server answers in place of the endpoint, and its answer was refused: check any proxy in between. \
+                "Another server answers instead of the endpoint, and its response was rejected: check any proxy in between. \
                  If the detail is about a certificate, add the root of a proxy that inspects TLS with --upstream-ca."
             }
             (Self::InvalidScope, SourceKind::AuthorizedUser) => {

@@ -1,4 +1,4 @@
-//! The state of all look-ups: their callers, their permits, and the two queues.
+//! The state of all lookups: their callers, their permits, and the two queues.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 
 use super::{LookupResult, Priority};
 
-/// The number of look-ups of one priority that hold a permit at a time.
+/// The number of lookups of one priority that hold a permit at a time.
 pub(super) const PERMITS: usize = 32;
 
-/// The number of look-ups of one priority that may block a thread without a permit. At this number, a permit is
+/// The number of lookups of one priority that may block a thread without a permit. At this number, a permit is
 /// returned only when its thread ends.
 pub(super) const HUNG: usize = 256;
 
-/// The maximum number of threads that the look-ups of one resolver block.
+/// The maximum number of threads that the lookups of one resolver block.
 pub(crate) const MAX_THREADS: usize = 2 * (PERMITS + HUNG);
 
-/// A look-up that runs longer returns its permit. Each [`PERMITS`] look-ups without a permit add the same time again,
+/// A lookup that runs longer returns its permit. Each [`PERMITS`] lookups without a permit add the same time again,
 /// so that steady calls to names without an answer do not use up the threads.
 pub(super) const LONG: Duration = Duration::from_secs(1);
 
-/// The progress of a look-up.
+/// The progress of a lookup.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Queued,
@@ -34,14 +34,14 @@ pub(super) enum Phase {
     Done(LookupResult),
 }
 
-/// A look-up to run in a thread.
+/// A lookup to run in a thread.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) name: Arc<str>,
     pub(super) id: u64,
 }
 
-/// All look-ups, at most one for each name.
+/// All lookups, at most one for each name.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last_id: u64,
@@ -59,20 +59,20 @@ struct Lookup {
     phase: watch::Sender<Phase>,
 }
 
-/// The look-ups of one priority.
+/// The lookups of one priority.
 #[derive(Debug, Default)]
 struct Lane {
     /// Ordered by age.
     queue: BTreeMap<u64, Arc<str>>,
     permits: usize,
-    /// The threads of look-ups with and without a permit.
+    /// The threads of lookups with and without a permit.
     threads: usize,
 }
 
 // === impl Phase ===
 
 impl Phase {
-    /// Returns whether the look-up runs for at least `time`, without an outcome.
+    /// Returns whether the lookup runs for at least `time`, without an outcome.
     pub(super) fn has_run_for(&self, time: Duration) -> bool {
         matches!(self, Self::Running { since, .. } if since.elapsed() >= time)
     }
@@ -81,7 +81,7 @@ impl Phase {
 // === impl Lookups ===
 
 impl Lookups {
-    /// Adds a caller to the look-up of `name`. Queues the look-up if there is none. Joins a hanging look-up too.
+    /// Adds a caller to the lookup of `name`. Queues the lookup if there is none. Joins a hanging lookup too.
     pub(super) fn join(
         &mut self,
         name: &Arc<str>,
@@ -112,7 +112,7 @@ impl Lookups {
         (id, joined)
     }
 
-    /// Moves a queued look-up to the queue of [`Priority::High`].
+    /// Moves a queued lookup to the queue of [`Priority::High`].
     pub(super) fn promote(&mut self, name: &str) {
         let Some(lookup) = self.names.get_mut(name) else {
             return;
@@ -123,7 +123,7 @@ impl Lookups {
         }
     }
 
-    /// Removes a caller. Without callers, a queued look-up is removed, and a running one returns its permit.
+    /// Removes a caller. Without callers, a queued lookup is removed, and a running one returns its permit.
     pub(super) fn leave(&mut self, name: &str, id: u64) {
         let Some(lookup) = self.names.get_mut(name).filter(|lookup| lookup.id == id) else {
             return;
@@ -140,7 +140,7 @@ impl Lookups {
         }
     }
 
-    /// Takes the permit from a slow look-up, unless too many threads hang already.
+    /// Takes the permit from a slow lookup, unless too many threads hang already.
     pub(super) fn release(&mut self, name: &str, id: u64) {
         let Some(lookup) = self.names.get_mut(name).filter(|lookup| lookup.id == id) else {
             return;
@@ -155,7 +155,7 @@ impl Lookups {
         }
     }
 
-    /// Publishes the outcome of a look-up and removes it.
+    /// Publishes the outcome of a lookup and removes it.
     pub(super) fn finish(&mut self, name: &str, id: u64, outcome: LookupResult) {
         if self.names.get(name).is_none_or(|lookup| lookup.id != id) {
             return;
@@ -169,7 +169,7 @@ impl Lookups {
         lookup.phase.send_replace(Phase::Done(outcome));
     }
 
-    /// Removes the look-ups from the queues that may start, the newest first: most callers of old ones have given up.
+    /// Removes the lookups from the queues that may start, the newest first: most callers of old ones have given up.
     pub(super) fn start(&mut self, now: Instant) -> Vec<Started> {
         let mut started = Vec::new();
         for lane in [&mut self.high, &mut self.normal] {

@@ -2,7 +2,7 @@
 //!
 //! `getaddrinfo` blocks a thread and cannot be cancelled. If a name server does not answer, it returns after tens of
 //! seconds. [`Resolver`] therefore counts callers, permits and blocked threads separately. All callers of a name share
-//! one look-up. A look-up returns its permit when it is slow or its callers have left, even if its thread still hangs.
+//! one lookup. A lookup returns its permit when it is slow or its callers have left, even if its thread still hangs.
 //! Half of the permits and threads are reserved for [`Priority::High`]. The newest queued name starts first, so that
 //! names without an answer do not delay others.
 
@@ -27,7 +27,7 @@ pub(crate) use self::lookups::MAX_THREADS;
 /// Asks the system for the addresses of a name. Blocks.
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// The priority of a look-up.
+/// The priority of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// For a destination that any caller can name.
@@ -42,14 +42,14 @@ pub(crate) enum Unresolved {
     /// The system's resolver did not answer in time.
     #[error("the resolver did not answer in {0:?}")]
     TimedOut(Duration),
-    /// Other look-ups held all permits until the time limit.
-    #[error("other look-ups, which the resolver does not answer, held all permits for {0:?}")]
-    Crowded(Duration),
+    /// Other lookups held all permits until the time limit.
+    #[error("all lookup permits were held by unanswered lookups for {0:?}")]
+    NoPermit(Duration),
     /// The resolver answered with an error, or with no address.
     #[error("{0}")]
     Failed(Arc<str>),
-    /// The look-up ended without an answer: it panicked, or the runtime is shutting down.
-    #[error("the look-up was aborted")]
+    /// The lookup ended without an answer: it panicked, or the runtime is shutting down.
+    #[error("the lookup was aborted")]
     Aborted,
 }
 
@@ -65,7 +65,7 @@ struct ResolverInner {
     lookups: Mutex<Lookups>,
 }
 
-/// One caller of a look-up. It leaves the look-up when it is dropped.
+/// One caller of a lookup. It leaves the lookup when it is dropped.
 struct LookupWaiter<'a> {
     shared: &'a Arc<ResolverInner>,
     name: Arc<str>,
@@ -73,7 +73,7 @@ struct LookupWaiter<'a> {
     phase: watch::Receiver<Phase>,
 }
 
-/// A look-up for a thread. It reports its outcome when it is dropped, even if it did not run.
+/// A lookup for a thread. It reports its outcome when it is dropped, even if it did not run.
 struct Job {
     shared: Arc<ResolverInner>,
     started: Started,
@@ -123,7 +123,7 @@ impl Resolver {
         };
         let end = Instant::now() + limit;
         let mut caller = self.0.join(name, priority);
-        // The failure of a look-up that hung before this call may be outdated, so the caller asks once more.
+        // The failure of a lookup that hung before this call may be outdated, so the caller asks once more.
         let late = caller.phase.borrow().has_run_for(LONG);
         let mut outcome = timeout_at(end, caller.outcome()).await;
         if late && matches!(outcome, Ok(Err(_))) {
@@ -141,13 +141,13 @@ impl Resolver {
                 .collect()),
             Ok(Err(error)) => Err(error),
             Err(_) if matches!(*caller.phase.borrow(), Phase::Queued) => {
-                Err(Unresolved::Crowded(limit))
+                Err(Unresolved::NoPermit(limit))
             }
             Err(_) => Err(Unresolved::TimedOut(limit)),
         }
     }
 
-    /// Gives a queued look-up of `host` a permit of [`Priority::High`], if there is such a look-up.
+    /// Gives a queued lookup of `host` a permit of [`Priority::High`], if there is such a lookup.
     pub(crate) fn promote(&self, host: &Host) {
         if let Host::Name(name) = host {
             self.0.update(|lookups| lookups.promote(name));
@@ -174,7 +174,7 @@ impl ResolverInner {
         }
     }
 
-    /// Changes the state, then starts the look-ups that may start.
+    /// Changes the state, then starts the lookups that may start.
     fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Lookups) -> T) -> T {
         let mut lookups = self.lock();
         let result = change(&mut lookups);

@@ -81,7 +81,7 @@ impl System {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(TIMEOUT, wait).await.expect("look-ups that hang");
+        timeout(TIMEOUT, wait).await.expect("lookups that hang");
     }
 }
 
@@ -263,7 +263,7 @@ async fn a_queued_lookup_starts_when_a_destination_with_a_token_joins_it() {
     for joins in [true, false] {
         let system = System::default();
         let resolver = system.resolver();
-        // The newest starts first, so a look-up that was queued before the flood starts last.
+        // The newest starts first, so a lookup that was queued before the flood starts last.
         let mut callers = flood(&resolver, PERMITS, Priority::Normal, TIMEOUT);
         flooded(&resolver, &system, PERMITS).await;
         let first = {
@@ -327,7 +327,7 @@ async fn hanging_threads_are_bounded_and_the_resolver_recovers() {
     assert_eq!(system.hanging().1, PERMITS + HUNG);
     let short = Duration::from_millis(50);
     let error = resolve(&resolver, "new.test", Priority::Normal, short).await;
-    assert!(matches!(error, Err(Unresolved::Crowded(_))), "{error:?}");
+    assert!(matches!(error, Err(Unresolved::NoPermit(_))), "{error:?}");
     let found = resolve(&resolver, "token.test", Priority::High, TIMEOUT).await;
     assert!(found.is_ok());
     let later = resolve(&resolver, "new.test", Priority::Normal, TIMEOUT);

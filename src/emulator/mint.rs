@@ -20,7 +20,7 @@ const MARGIN: u64 = 240;
 const CAPACITY: usize = 16 << 20;
 
 /// Issues all tokens of one emulator.
-pub(super) struct Mint {
+pub(super) struct TokenIssuer {
     identity: Identity,
     subject: String,
     signer: Arc<TokenSigner>,
@@ -44,16 +44,16 @@ pub(super) struct MintedToken {
     pub(super) expiry: u64,
 }
 
-// === impl Mint ===
+// === impl TokenIssuer ===
 
-impl Mint {
+impl TokenIssuer {
     pub(super) fn new(identity: Identity, signer: Arc<TokenSigner>) -> Self {
         Self {
             subject: account_number(identity.email.as_str()),
             identity,
             signer,
-            issued: LruMap::weighing(CAPACITY, |wanted, issued| {
-                wanted.size() + issued.token.len()
+            issued: LruMap::weighing(CAPACITY, |requested, issued| {
+                requested.size() + issued.token.len()
             }),
         }
     }
@@ -63,19 +63,19 @@ impl Mint {
     }
 
     /// Returns the requested token, or `None` if the system has no randomness left.
-    pub(super) fn issue(&self, wanted: &RequestedToken, now: SystemTime) -> Option<MintedToken> {
+    pub(super) fn issue(&self, requested: &RequestedToken, now: SystemTime) -> Option<MintedToken> {
         let now = unix(now);
         let issued = self.issued.get_or_try_make(
-            wanted,
-            |issued| issued.left(now) >= MARGIN,
-            || self.make(wanted, now).ok_or(()),
+            requested,
+            |issued| issued.remaining(now) >= MARGIN,
+            || self.create(requested, now).ok_or(()),
         );
         issued.ok()
     }
 
-    fn make(&self, wanted: &RequestedToken, now: u64) -> Option<MintedToken> {
+    fn create(&self, requested: &RequestedToken, now: u64) -> Option<MintedToken> {
         let expiry = now + self.identity.lifetime.as_secs();
-        let token = match wanted {
+        let token = match requested {
             RequestedToken::Access { scopes } => self.signer.access_token(&AccessTokenInfo {
                 member: format!("serviceAccount:{}", self.identity.email),
                 scopes: if scopes.is_empty() {
@@ -103,9 +103,9 @@ impl Mint {
     }
 }
 
-impl fmt::Debug for Mint {
+impl fmt::Debug for TokenIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mint")
+        f.debug_struct("TokenIssuer")
             .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
@@ -138,7 +138,7 @@ impl RequestedToken {
 
 impl MintedToken {
     /// Returns the remaining seconds.
-    pub(super) fn left(&self, now: u64) -> u64 {
+    pub(super) fn remaining(&self, now: u64) -> u64 {
         self.expiry.saturating_sub(now)
     }
 }

@@ -50,7 +50,7 @@ pub use verifier::Verifier;
 use accept::accept;
 use connection::{Services, serve};
 use google::Google;
-use mint::Mint;
+use mint::TokenIssuer;
 use service::MetadataService;
 use signer::TokenSigner;
 use tls::LocalCa;
@@ -89,7 +89,7 @@ impl Emulator {
         let tls = ca
             .server_config(&[b"h2", b"http/1.1"])
             .map_err(io::Error::other)?;
-        let mint = Mint::new(identity, Arc::clone(&signer));
+        let mint = TokenIssuer::new(identity, Arc::clone(&signer));
         let metadata =
             MetadataService::new(mint, signer.key(), address).map_err(io::Error::other)?;
         Ok(Self {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::identity::ISSUER;
 use super::key::{GeneratedKey, NoKey, hex};
-use super::mint::{Mint, RequestedToken, unix};
+use super::mint::{RequestedToken, TokenIssuer, unix};
 use super::query_params::QueryParams;
 use super::response::{METADATA_FLAVOR, MetadataResponse};
 use super::tree::MetadataNode;
@@ -29,7 +29,7 @@ pub(super) const ROOT: &str = "/computeMetadata/v1";
 /// The inputs of all responses.
 #[derive(Debug)]
 pub(super) struct MetadataService {
-    mint: Mint,
+    mint: TokenIssuer,
     tree: MetadataNode,
     address: SocketAddr,
     jwks: Value,
@@ -39,7 +39,11 @@ pub(super) struct MetadataService {
 // === impl MetadataService ===
 
 impl MetadataService {
-    pub(super) fn new(mint: Mint, key: &GeneratedKey, address: SocketAddr) -> Result<Self, NoKey> {
+    pub(super) fn new(
+        mint: TokenIssuer,
+        key: &GeneratedKey,
+        address: SocketAddr,
+    ) -> Result<Self, NoKey> {
         let mut instance = [0; 64];
         aws_lc_rs::rand::fill(&mut instance).map_err(|_| NoKey)?;
         Ok(Self {
@@ -113,7 +117,7 @@ impl MetadataService {
         match self.mint.issue(&RequestedToken::access(&scopes), now) {
             Some(issued) => MetadataResponse::json(&json!({
                 "access_token": &*issued.token,
-                "expires_in": issued.left(unix(now)),
+                "expires_in": issued.remaining(unix(now)),
                 "token_type": "Bearer",
             })),
             None => MetadataResponse::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),

@@ -19,7 +19,7 @@ pub enum TokenFault {
     InvalidScope,
     /// The server limits the rate of requests: 429.
     Limited,
-    /// The answer is not a usable token.
+    /// The response is not a usable token.
     Malformed,
     /// No such account: 404.
     NoAccount,

@@ -43,7 +43,7 @@ pub enum ErrorKind {
     NotAbsolute,
     /// The forward proxy requires credentials.
     ProxyAuthRequired,
-    /// `--upstream-proxy` refused the call.
+    /// `--upstream-proxy` rejected the request.
     ProxyRefused,
     /// No response within `--response-timeout`.
     ResponseTimeout,
@@ -75,11 +75,11 @@ pub(crate) enum Side {
 /// A row of the table: the properties of the response.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorRow {
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     pub status: StatusCode,
     /// The `error` parameter of `Proxy-Status`, and the label of `sidentity_proxy_errors_total`.
     pub proxy_status: &'static str,
-    /// The gRPC status code of the answer.
+    /// The gRPC status code of the response.
     pub grpc: u8,
     /// The problem's title: one short sentence, the same for every request of this kind.
     pub title: &'static str,
@@ -242,7 +242,7 @@ impl ErrorKind {
                 StatusCode::BAD_GATEWAY,
                 "proxy_internal_response",
                 14,
-                "The upstream proxy refused",
+                "The upstream proxy rejected the request",
             ),
             Self::ResponseTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,

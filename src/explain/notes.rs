@@ -290,7 +290,7 @@ fn placeholder(case: &Case<'_>) -> String {
 fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
     match (decision.header, decision.existing, &key.kind) {
         (HeaderMode::XServerlessAuthorization | HeaderMode::ProxyAuthorization, ..) => {
-            "an Authorization that the app sends is kept beside the token"
+            "an Authorization that the app sends is kept in addition to the token"
         }
         (_, Existing::Replace, _) => {
             "an Authorization that the app sends is replaced (existing=replace)"

@@ -41,7 +41,7 @@ pub(crate) enum InterceptError {
     #[error("{0}")]
     Handshake(#[from] std::io::Error),
     /// The app did not continue it in time.
-    #[error("not done within {HANDSHAKE_TIMEOUT:?}")]
+    #[error("the handshake took longer than {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
     /// There is no certificate for this host.
     #[error(transparent)]

@@ -190,7 +190,7 @@ impl Texts {
             functions: "built-in *.cloudfunctions.net".into(),
             google_apis: "built-in *.googleapis.com".into(),
             metadata: "built-in metadata server".into(),
-            metadata_gets_none: "a token never goes to the metadata server".into(),
+            metadata_gets_none: "the metadata server gets no token".into(),
             loopback: "built-in loopback".into(),
             loopback_gets_none: "it is this machine; only a rule that names it gives it a token"
                 .into(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::principal::{BASE_CREDENTIAL, Principal};
 use crate::error::SourceKind;
 
-/// The name of the base credential for people.
+/// The human-readable name of the base credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialName {
     /// The kind of source that issues its tokens.

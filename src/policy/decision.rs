@@ -199,7 +199,7 @@ impl SkipReason {
     pub(crate) const fn why(self) -> &'static str {
         match self {
             Self::Existing => "the app sent its own credential, which is kept",
-            Self::ApiKey => "it carries an API key in place of a token",
+            Self::ApiKey => "it carries an API key instead of a token",
             Self::SignedUrl => "it is signed, and needs no token",
             Self::UploadSession => "it is the session of a resumable upload, and needs no token",
             Self::Trace => "the response to TRACE would show the token to the app",

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use super::audience::is_client_id;
 use super::decision::{Credential, CredentialGrant, Decision, SkipReason, TokenKind};
 use super::rule::{Existing, HeaderMode};
-use crate::fields;
+use crate::header_lookup;
 
 /// Cloud Run's own header. It takes precedence over `Authorization`, which then reaches the service unchanged.
 pub(super) const X_SERVERLESS_AUTHORIZATION: HeaderName =
@@ -43,7 +43,7 @@ pub fn select_header(
     };
     let query = query.unwrap_or("");
     if decision.google_api
-        && let Some(reason) = stand_in(headers, query)
+        && let Some(reason) = other_google_credential(headers, query)
     {
         return Some(Placement::Skip(reason));
     }
@@ -115,7 +115,7 @@ pub(crate) fn strip_serverless(decision: &Decision, headers: &mut HeaderMap) {
 /// redacted these tokens on the way to the app, and no receiver accepts them.
 pub fn strip_redacted(headers: &mut HeaderMap) {
     for name in [AUTHORIZATION, X_SERVERLESS_AUTHORIZATION] {
-        if !fields::values(headers, &name).any(is_redacted) {
+        if !header_lookup::values(headers, &name).any(is_redacted) {
             continue;
         }
         let kept: Vec<_> = headers
@@ -159,10 +159,10 @@ fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
     })
 }
 
-/// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the
+/// Returns what a request to a Google API has instead of a token. A token beside it would be rejected, or change the
 /// caller.
-fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
-    if fields::values(headers, &X_GOOG_API_KEY).any(|key| !key.is_empty()) {
+fn other_google_credential(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
+    if header_lookup::values(headers, &X_GOOG_API_KEY).any(|key| !key.is_empty()) {
         return Some(SkipReason::ApiKey);
     }
     let (mut access_id, mut signature) = (false, false);
@@ -187,7 +187,7 @@ fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
 }
 
 fn sent(headers: &HeaderMap, name: &HeaderName) -> bool {
-    fields::values(headers, name)
+    header_lookup::values(headers, name)
         .any(|value| !value.as_bytes().trim_ascii().is_empty() && !is_redacted(value))
 }
 

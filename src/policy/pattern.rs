@@ -228,7 +228,7 @@ fn parse_path(text: &str) -> Result<Option<Vec<String>>, Cow<'static, str>> {
         return Err("a pattern ends with the path; a query or fragment cannot be matched".into());
     }
     if text.contains('*') {
-        return Err("a path is a prefix as it stands: /v2 names /v2 and all below it".into());
+        return Err("the path must not contain *: it is a literal prefix, write /v2 for /v2 and everything below".into());
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("a path has no white space; write %20".into());

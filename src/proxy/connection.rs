@@ -35,26 +35,26 @@ pub(crate) struct ConnectionState {
     admission: AtomicU8,
     /// The number of complete request heads received.
     heads: AtomicUsize,
-    /// Requests whose answer has not ended.
+    /// Requests whose response has not ended.
     requests: AtomicUsize,
-    /// Requests among these whose answer is the proxy's own.
-    answers: AtomicUsize,
+    /// Requests among these whose response is an own answer.
+    own_responses: AtomicUsize,
     /// Milliseconds after `opened` at which a request ended.
     ended: AtomicU64,
     /// A part of the next head was received.
     reading: AtomicBool,
     /// The last four bytes received.
-    tail: AtomicU32,
+    last_bytes: AtomicU32,
     /// The end of the last request: see [`End`].
     end: AtomicU64,
     /// The last bytes written belong, at least in part, to an own answer.
-    own: AtomicBool,
+    last_write_is_own: AtomicBool,
     /// The client does not read.
     blocked: AtomicBool,
     /// A request was answered before all of its body was read.
     truncated: AtomicBool,
     /// No further request is read.
-    over: AtomicBool,
+    reads_ended: AtomicBool,
     /// HTTP/1.1: a large head is counted until the connection ends, because its buffer stays.
     large_head: AtomicBool,
     /// HTTP/1.0 is spoken.
@@ -90,15 +90,15 @@ impl ConnectionState {
             admission: AtomicU8::new(NEW),
             heads: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
-            answers: AtomicUsize::new(0),
+            own_responses: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             reading: AtomicBool::new(false),
-            tail: AtomicU32::new(0),
+            last_bytes: AtomicU32::new(0),
             end: AtomicU64::new(0),
-            own: AtomicBool::new(false),
+            last_write_is_own: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             truncated: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+            reads_ended: AtomicBool::new(false),
             large_head: AtomicBool::new(false),
             http10: AtomicBool::new(false),
             check_due: AtomicBool::new(false),
@@ -123,16 +123,16 @@ impl ConnectionState {
     }
 
     /// Records that the connection's buffer has held a large head.
-    pub(crate) fn keeps_large_head(&self) {
+    pub(crate) fn record_large_head(&self) {
         self.large_head.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether it is idle, and others need the memory of its large head.
-    pub(crate) fn is_hoarding(&self) -> bool {
+    pub(crate) fn holds_idle_head_buffer(&self) -> bool {
         self.large_head.load(Ordering::Relaxed)
             && self.is_idle()
             && !self.is_reading_head()
-            && self.memory().is_crowded()
+            && self.memory().is_under_pressure()
     }
 
     /// Counts the connection under the limit, unless it is counted already. Returns false if the limit is reached.
@@ -205,7 +205,7 @@ impl ConnectionState {
 
     /// Returns whether a request is in progress whose answer is not the proxy's own.
     pub(crate) fn is_busy(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > self.answers.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Relaxed) > self.own_responses.load(Ordering::Relaxed)
     }
 
     /// Returns the time at which it became idle, if it is.
@@ -220,13 +220,15 @@ impl ConnectionState {
 
     /// Returns whether the client does not read an own answer, and nothing else is in progress.
     pub(crate) fn is_unread(&self) -> bool {
-        self.blocked.load(Ordering::Relaxed) && self.own.load(Ordering::Relaxed) && !self.is_busy()
+        self.blocked.load(Ordering::Relaxed)
+            && self.last_write_is_own.load(Ordering::Relaxed)
+            && !self.is_busy()
     }
 
     /// Records bytes from the client.
     pub(crate) fn received(&self, bytes: &[u8]) {
-        let tail = End::shift(self.tail.load(Ordering::Relaxed), bytes);
-        self.tail.store(tail, Ordering::Relaxed);
+        let last_bytes = End::shift(self.last_bytes.load(Ordering::Relaxed), bytes);
+        self.last_bytes.store(last_bytes, Ordering::Relaxed);
         if self.is_idle() {
             self.reading.store(true, Ordering::Relaxed);
         }
@@ -239,9 +241,9 @@ impl ConnectionState {
 
     /// Records that all bytes were written.
     pub(crate) fn flushed(&self) {
-        if self.blocked.load(Ordering::Relaxed) || self.own.load(Ordering::Relaxed) {
+        if self.blocked.load(Ordering::Relaxed) || self.last_write_is_own.load(Ordering::Relaxed) {
             self.blocked.store(false, Ordering::Relaxed);
-            self.own.store(false, Ordering::Relaxed);
+            self.last_write_is_own.store(false, Ordering::Relaxed);
         }
     }
 
@@ -287,12 +289,12 @@ impl ConnectionState {
 
     /// Ends the connection: no further request is read, and further bytes are discarded.
     pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.reads_ended.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether [`ConnectionState::end`] was called.
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.reads_ended.load(Ordering::Relaxed)
     }
 
     /// Returns whether written bytes are still unsent.

@@ -26,7 +26,7 @@ pub(crate) const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct CredentialProvider {
     policy: Policy,
     tokens: TokenCache,
-    instance: Facts,
+    facts: Facts,
     /// A request for the universe failed: later requests do not wait for it.
     universe_failed: AtomicBool,
     /// The account was logged.
@@ -59,11 +59,11 @@ impl RouteDecision {
 
 impl CredentialProvider {
     /// Creates a provider with these rules, tokens and instance facts.
-    pub(crate) fn new(policy: Policy, tokens: TokenCache, instance: Facts) -> Self {
+    pub(crate) fn new(policy: Policy, tokens: TokenCache, facts: Facts) -> Self {
         Self {
             policy,
             tokens,
-            instance,
+            facts,
             universe_failed: AtomicBool::new(false),
             account_logged: AtomicBool::new(false),
         }
@@ -75,7 +75,7 @@ impl CredentialProvider {
         Self {
             policy,
             tokens: self.tokens.clone(),
-            instance: self.instance.clone(),
+            facts: self.facts.clone(),
             universe_failed: AtomicBool::new(self.universe_failed.load(Ordering::Relaxed)),
             account_logged: AtomicBool::new(self.account_logged.load(Ordering::Relaxed)),
         }
@@ -92,13 +92,13 @@ impl CredentialProvider {
     }
 
     /// Returns project, region, universe and account.
-    pub(crate) fn instance(&self) -> &Facts {
-        &self.instance
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// Returns the universe domain; [`DEFAULT_UNIVERSE`] while it is unknown.
     pub(crate) fn universe(&self) -> Arc<str> {
-        self.instance
+        self.facts
             .universe_if_known()
             .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
     }
@@ -133,7 +133,7 @@ impl CredentialProvider {
         }
         let decided = self.decide_route_call(route, upstream);
         // A decision for an assumed universe is not cached: it may change once the universe is known.
-        if self.instance.universe_if_known().is_some() || !self.policy.needs_universe(upstream) {
+        if self.facts.universe_if_known().is_some() || !self.policy.needs_universe(upstream) {
             let _ = decision.0.set(decided.clone());
         }
         Some(decided)
@@ -193,7 +193,7 @@ impl CredentialProvider {
     /// Returns the universe; fetches it if the decision for this destination depends on it.
     async fn universe_for(&self, destination: &Destination) -> Result<Arc<str>, Error> {
         if self.policy.needs_universe(destination) {
-            self.instance.universe().await?;
+            self.facts.universe().await?;
         }
         Ok(self.universe())
     }
@@ -222,7 +222,7 @@ impl CredentialProvider {
     /// Hosts under the default universe do not wait here: the authorize layer sends no token to them before the
     /// universe is confirmed.
     pub(super) fn must_wait_for_universe(&self, destination: &Destination) -> bool {
-        self.instance.universe_if_known().is_none()
+        self.facts.universe_if_known().is_none()
             && self.policy.needs_universe(destination)
             && !destination.origin.host.is_under(DEFAULT_UNIVERSE)
     }
@@ -230,11 +230,11 @@ impl CredentialProvider {
     /// Waits up to 2 s for the universe, and not again after a failure: unmatched hosts rarely depend on it.
     pub(super) async fn wait_for_universe(&self) {
         if self.universe_failed.load(Ordering::Relaxed) {
-            let instance = self.instance.clone();
-            tokio::spawn(async move { instance.universe().await });
+            let facts = self.facts.clone();
+            tokio::spawn(async move { facts.universe().await });
             return;
         }
-        let known = tokio::time::timeout(UNIVERSE_TIMEOUT, self.instance.universe()).await;
+        let known = tokio::time::timeout(UNIVERSE_TIMEOUT, self.facts.universe()).await;
         if !matches!(known, Ok(Ok(_))) {
             self.universe_failed.store(true, Ordering::Relaxed);
         }

@@ -8,10 +8,10 @@ use crate::config::AccessLog;
 use crate::diagnostics::RequestOutcome;
 use crate::error::Error;
 use crate::policy::Credential;
+use crate::proxy::error_response::{problem_json, proxy_status};
 use crate::proxy::ingress::Ingress;
 use crate::proxy::layers::record::Record;
 use crate::proxy::layers::rescue::Rescue;
-use crate::proxy::problem::{problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, access_log};
 
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after
@@ -35,7 +35,7 @@ pub(crate) fn rejection(error: &Error) -> Vec<u8> {
 }
 
 impl<S> Record<Rescue<S>> {
-    /// Counts and logs a request of which only the ingress is known.
+    /// Counts and logs a request that could not be parsed; only its ingress is known.
     pub(crate) fn malformed(
         &self,
         ingress: &Ingress,
@@ -48,7 +48,7 @@ impl<S> Record<Rescue<S>> {
         self.inner().metrics().proxy_error(kind);
         let metrics = &ingress.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
-        metrics.ended(Instant::now(), RequestOutcome::Failed, None);
+        metrics.record_history(Instant::now(), RequestOutcome::Failed, None);
         metrics
             .recent()
             .failed(error.problem(), None, &ingress.name);

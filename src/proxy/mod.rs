@@ -17,12 +17,12 @@
 
 mod connection;
 mod credentials;
+mod error_response;
 mod headers;
 mod in_flight;
 mod ingress;
 mod layers;
 mod malformed;
-mod problem;
 mod request;
 mod service;
 mod stack;

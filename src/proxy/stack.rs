@@ -137,7 +137,7 @@ pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
         // Sees the upstream's own 401, and may repeat all layers below once.
         .layer(RetryUnauthorized::layer(
             metrics,
-            provider.instance().clone(),
+            provider.facts().clone(),
             provider.policy().credential_name().clone(),
             hints,
         ))

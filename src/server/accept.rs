@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::app_handler::AppHandler;
+use super::capacity::Capacity;
 use super::client_stream::ClientStream;
+use super::connection_limits::{HttpLimits, ServerLimits};
 use super::connection_service::{ConnectionAddrs, SharedListenerState};
 use super::evictable::{EvictableSet, Eviction};
 use super::io::ClientProtocol;
-use super::limits::{HttpLimits, ServerLimits};
 use super::listener::{Listener, Socket};
-use super::room::Room;
 use super::serve::{ConnectionLimits, HttpService, serve};
 use crate::diagnostics::LogEntry;
 use crate::error::Error;
@@ -47,7 +47,7 @@ pub(crate) trait ConnectionHandler: Clone + Send + Sync + 'static {
 
     /// Looks up the process of a connection of [`ConnectionClass::Unidentified`]. Returns its handler and class.
     fn identify(self, _: ConnectionAddrs) -> impl Future<Output = (Self, ConnectionClass)> + Send {
-        std::future::ready((self, ConnectionClass::Stranger))
+        std::future::ready((self, ConnectionClass::Unauthenticated))
     }
 
     /// Serves one connection.
@@ -69,7 +69,7 @@ pub(crate) enum ConnectionClass {
     /// A connection of an app, until its first request.
     App,
     /// A connection of a caller that has not authenticated yet.
-    Stranger,
+    Unauthenticated,
     /// A connection whose process is looked up before it gets a class, so that it cannot evict an app's connection.
     Unidentified,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Server {
     pub(super) connections: Arc<Connections>,
     admin_connections: Arc<Connections>,
     pub(super) waiting: Arc<EvictableSet>,
-    pub(super) strangers: Arc<EvictableSet>,
+    pub(super) unauthenticated: Arc<EvictableSet>,
     /// After their first request, or with the password.
     pub(super) served: Arc<EvictableSet>,
     pub(super) admin: Arc<EvictableSet>,
@@ -114,7 +114,7 @@ impl Server {
             connections: Connections::new(limits.connections, memory.clone()),
             admin_connections: Connections::new(answers, memory),
             waiting: EvictableSet::new(limits.grace),
-            strangers: EvictableSet::new(limits.grace),
+            unauthenticated: EvictableSet::new(limits.grace),
             served: EvictableSet::new(limits.grace),
             admin: EvictableSet::new(limits.grace),
             unidentified: Arc::new(Semaphore::new(UNIDENTIFIED)),
@@ -158,7 +158,7 @@ impl Server {
                     return;
                 };
                 let handler = AppHandler::new(&server, serving.clone()).inside(ingress);
-                let room = server.make_room(ConnectionClass::App, 0).await;
+                let room = server.evict_for(ConnectionClass::App, 0).await;
                 let protocol = match &stream {
                     Either::Left(tls) => ClientProtocol::agreed(tls.get_ref().1.alpn_protocol()),
                     Either::Right(_) => None,
@@ -184,7 +184,7 @@ impl Server {
             let class = handler.class();
             match accepted {
                 Ok(accepted) => {
-                    let room = self.make_room(class, accepted.descriptor()).await;
+                    let room = self.evict_for(class, accepted.descriptor()).await;
                     match accepted {
                         Accepted::Tcp(stream, addrs) if class == ConnectionClass::Unidentified => {
                             self.identify(stream, addrs, &handler).await;
@@ -225,10 +225,10 @@ impl Server {
             let (handler, class) = handler.identify(addrs).await;
             drop(permit);
             let room = match class {
-                ConnectionClass::App => server.make_room(class, 0).await,
+                ConnectionClass::App => server.evict_for(class, 0).await,
                 // Does not wait for room, because the number of waiting tasks would be unbounded.
                 _ if !server.is_full(class) || server.evict(class) == Eviction::Closed => {
-                    Room::Free
+                    Capacity::Available
                 }
                 _ => return,
             };
@@ -243,7 +243,7 @@ impl Server {
         addrs: Option<ConnectionAddrs>,
         handler: &H,
         class: ConnectionClass,
-        room: Room,
+        room: Capacity,
     ) where
         S: ClientStream,
         H: ConnectionHandler,
@@ -254,12 +254,14 @@ impl Server {
                 &self.admin,
                 HttpLimits::admin(&self.limits),
             ),
-            ConnectionClass::App | ConnectionClass::Stranger | ConnectionClass::Unidentified => (
+            ConnectionClass::App
+            | ConnectionClass::Unauthenticated
+            | ConnectionClass::Unidentified => (
                 &self.connections,
                 if class == ConnectionClass::App {
                     &self.waiting
                 } else {
-                    &self.strangers
+                    &self.unauthenticated
                 },
                 HttpLimits::app(self.limits.connections.saturating_add(GRACE)),
             ),
@@ -268,7 +270,7 @@ impl Server {
             true => ConnectionState::inside_tunnel(connections.clone()),
             false => ConnectionState::new(connections.clone()),
         };
-        if room == Room::None {
+        if room == Capacity::Exhausted {
             state.refuse();
         }
         let limits = ConnectionLimits {

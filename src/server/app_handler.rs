@@ -56,7 +56,7 @@ impl ConnectionHandler for AppHandler {
         if listener.ingresses.process_tree().is_some() {
             ConnectionClass::Unidentified
         } else if listener.ingresses.requires_auth() {
-            ConnectionClass::Stranger
+            ConnectionClass::Unauthenticated
         } else {
             ConnectionClass::App
         }
@@ -74,7 +74,7 @@ impl ConnectionHandler for AppHandler {
         let class = if is_own {
             ConnectionClass::App
         } else {
-            ConnectionClass::Stranger
+            ConnectionClass::Unauthenticated
         };
         (Self { is_own, ..self }, class)
     }

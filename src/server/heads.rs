@@ -15,11 +15,11 @@ use crate::proxy::ConnectionState;
 #[derive(Debug)]
 pub(super) struct HeadMeter {
     heads: Heads,
-    reading: Reading,
+    reading: HeadProgress,
 }
 
 #[derive(Debug)]
-enum Reading {
+enum HeadProgress {
     /// The number of bytes of the next head.
     Http1(usize),
     Http2(Frames),
@@ -50,30 +50,30 @@ impl HeadMeter {
     pub(super) fn new(state: &ConnectionState) -> Self {
         Self {
             heads: state.memory().heads(),
-            reading: Reading::Http1(0),
+            reading: HeadProgress::Http1(0),
         }
     }
 
     /// Sets the protocol before the first byte is read.
-    pub(super) fn speaks(&mut self, protocol: ClientProtocol, preface: usize) {
+    pub(super) fn set_protocol(&mut self, protocol: ClientProtocol, preface: usize) {
         self.reading = match protocol {
-            ClientProtocol::Http1 => Reading::Http1(0),
-            ClientProtocol::Http2 => Reading::Http2(Frames::after(preface)),
+            ClientProtocol::Http1 => HeadProgress::Http1(0),
+            ClientProtocol::Http2 => HeadProgress::Http2(Frames::after(preface)),
         };
     }
 
     /// Returns the number of bytes since the last complete head of HTTP/1.1.
     pub(super) const fn length(&self) -> usize {
         match self.reading {
-            Reading::Http1(length) => length,
-            Reading::Http2(_) | Reading::Nothing => 0,
+            HeadProgress::Http1(length) => length,
+            HeadProgress::Http2(_) | HeadProgress::Nothing => 0,
         }
     }
 
     /// Returns the maximum number of bytes to read next.
     pub(super) fn most(&mut self, state: &ConnectionState) -> usize {
         match &mut self.reading {
-            Reading::Http1(length) => {
+            HeadProgress::Http1(length) => {
                 if !state.is_reading_head() {
                     *length = 0;
                 }
@@ -83,7 +83,7 @@ impl HeadMeter {
                     _ => READ - 1,
                 }
             }
-            Reading::Http2(_) | Reading::Nothing => READ - 1,
+            HeadProgress::Http2(_) | HeadProgress::Nothing => READ - 1,
         }
     }
 
@@ -95,20 +95,20 @@ impl HeadMeter {
     pub(super) fn read(&mut self, bytes: &[u8], state: &ConnectionState) -> io::Result<()> {
         let counted = match &mut self.reading {
             // Bytes that are discarded after the last response are not a head.
-            Reading::Http1(length) if state.is_idle() && !state.is_over() => {
+            HeadProgress::Http1(length) if state.is_idle() && !state.is_over() => {
                 *length += bytes.len();
                 let most = self.heads.bytes().max(*length);
                 if most <= SMALL_HEAD {
                     return Ok(());
                 }
-                state.keeps_large_head();
+                state.record_large_head();
                 self.heads.set(most)
             }
-            Reading::Http2(frames) => frames.read(bytes, &mut self.heads, state),
-            Reading::Http1(_) | Reading::Nothing => return Ok(()),
+            HeadProgress::Http2(frames) => frames.read(bytes, &mut self.heads, state),
+            HeadProgress::Http1(_) | HeadProgress::Nothing => return Ok(()),
         };
         counted.map_err(|full| {
-            self.reading = Reading::Nothing;
+            self.reading = HeadProgress::Nothing;
             let _ = self.heads.set(0);
             // h2 keeps only the kind of the error.
             io::Error::new(io::ErrorKind::QuotaExceeded, full)
@@ -191,7 +191,7 @@ mod tests {
         let memory = Memory::new(256 * 1024 * 1024);
         let state = ConnectionState::new(Connections::new(1, memory.clone()));
         let mut meter = HeadMeter::new(&state);
-        meter.speaks(protocol, 0);
+        meter.set_protocol(protocol, 0);
         (memory, state, meter)
     }
 

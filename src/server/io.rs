@@ -74,8 +74,8 @@ impl<S: ClientStream> ClientIo<S> {
     }
 
     /// Sets the protocol.
-    pub(super) fn speaks(&mut self, protocol: ClientProtocol) {
-        self.heads.speaks(protocol, PREFACE.len());
+    pub(super) fn set_protocol(&mut self, protocol: ClientProtocol) {
+        self.heads.set_protocol(protocol, PREFACE.len());
     }
 
     /// Reads until the protocol is known. Returns `None` if the client closes the connection before.

@@ -10,19 +10,19 @@
 
 mod accept;
 mod app_handler;
+mod capacity;
 mod client_stream;
+mod connection_limits;
 mod connection_service;
 mod descriptors;
+mod error_response_filter;
 mod evictable;
 mod heads;
 mod io;
-mod limits;
 mod listener;
-mod malformed;
 mod parse_error;
 mod process_tree;
 mod rejected;
-mod room;
 mod serve;
 #[cfg(target_os = "linux")]
 mod sock_diag;
@@ -30,11 +30,11 @@ mod streams;
 mod watchdog;
 
 pub(crate) use accept::{ConnectionClass, ConnectionHandler, Server};
+pub(crate) use connection_limits::IdleTimeout;
+pub use connection_limits::ServerLimits;
 pub(crate) use connection_service::{
     ConnectionAddrs, Ingresses, ListenerState, SharedListenerState,
 };
 pub(crate) use descriptors::{DescriptorLimit, raise_descriptor_limit};
-pub(crate) use limits::IdleTimeout;
-pub use limits::ServerLimits;
 pub(crate) use listener::{Listener, ListenerError};
 pub(crate) use process_tree::ProcessTree;

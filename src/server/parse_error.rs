@@ -109,8 +109,8 @@ pub(super) fn rejected_http2(error: &(dyn StdError + 'static)) -> Option<Error> 
 
 fn detail(error: &str) -> String {
     let hint = if error.contains("URI") {
-        ": the request target contains a byte that must be percent-encoded, such as \", <, >, a space or one beyond ASCII \
-         (RFC 3986, 2.1), or is no URI, or no HTTP version follows it (HTTP/0.9 is not spoken)"
+        ": the request target is not a URI, or contains a byte that must be percent-encoded, such as \", <, >, a space or \
+         one beyond ASCII (RFC 3986, 2.1); or the request has no HTTP version (HTTP/0.9 is not supported)"
     } else {
         ""
     };

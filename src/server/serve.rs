@@ -15,10 +15,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::client_stream::ClientStream;
+use super::connection_limits::{HttpLimits, IdleTimeout, ServerLimits};
+use super::error_response_filter::{ErrorResponseFilter, FilteredConnection};
 use super::evictable::{EvictableEntry, EvictableSet};
 use super::io::{ClientIo, ClientProtocol};
-use super::limits::{HttpLimits, IdleTimeout, ServerLimits};
-use super::malformed::{Filter, Filtered};
 use super::parse_error::{Received, rejected_http2};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
@@ -113,15 +113,15 @@ pub(super) async fn serve<S, F>(
             Ended::Done(Ok(None) | Err(_)) | Ended::Deadline(_) => return,
         },
     };
-    io.speaks(protocol);
+    io.set_protocol(protocol);
     let http = &limits.http;
     match protocol {
         ClientProtocol::Http1 => {
             let state = limits.state.clone();
             let many = http.headers * FIELD;
-            let (filter, remains) = Filter::new(io);
+            let (filter, remains) = ErrorResponseFilter::new(io);
             let io = TokioIo::new(filter);
-            watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
+            watchdog.set_protocol(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
             // A separate statement, because `remains` is complete only after the connection is dropped.
@@ -163,7 +163,7 @@ pub(super) async fn serve<S, F>(
         ClientProtocol::Http2 => {
             let (io, streams) = WatchedIo::new(io, limits.state.clone());
             let io = TokioIo::new(io);
-            watchdog.speaks(protocol, Some(limits.server.idle.clone()));
+            watchdog.set_protocol(protocol, Some(limits.server.idle.clone()));
             let connection = http2_builder(http, &limits.server).serve_connection(io, service);
             let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
             let ended = limits.drive(&mut watchdog, pin!(connection)).await;
@@ -297,7 +297,7 @@ where
     }
 }
 
-impl<C: HttpConnection, I> HttpConnection for Filtered<C, I> {
+impl<C: HttpConnection, I> HttpConnection for FilteredConnection<C, I> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.connection().graceful_shutdown();
     }

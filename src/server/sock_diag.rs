@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(diag.inode(near, nowhere).unwrap(), None);
             assert_eq!(diag.inode(nowhere, near).unwrap(), None);
             drop(stream);
-            assert_eq!(diag.inode(far, near).unwrap(), None, "nobody holds it");
+            assert_eq!(diag.inode(far, near).unwrap(), None, "no process holds it");
             drop(accepted);
         }
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::connection_limits::{IdleTimeout, ServerLimits};
 use super::io::ClientProtocol;
-use super::limits::{IdleTimeout, ServerLimits};
 use crate::proxy::ConnectionState;
 
 /// How often a connection with a request in progress is checked for a client that is gone.
@@ -73,7 +73,7 @@ impl Watchdog {
     }
 
     /// Sets the protocol and its idle timeout.
-    pub(super) fn speaks(&mut self, protocol: ClientProtocol, idle: Option<IdleTimeout>) {
+    pub(super) fn set_protocol(&mut self, protocol: ClientProtocol, idle: Option<IdleTimeout>) {
         self.idle = idle;
         self.limits_later_heads = protocol == ClientProtocol::Http1;
     }
@@ -88,7 +88,7 @@ impl Watchdog {
         let state = &self.state;
         // The pool of an app would reuse the connection, and each request would be refused.
         let useless = state.is_refused() && state.has_head();
-        if (useless || state.is_hoarding()) && self.shut_down.is_none() {
+        if (useless || state.holds_idle_head_buffer()) && self.shut_down.is_none() {
             return Poll::Ready(DeadlineAction::ShutDown);
         }
         if self.state.is_client_gone() {
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_head_is_closed() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
+        watchdog.set_protocol(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
         state.received(b"GET");
         assert_eq!(verdict(&mut watchdog).await, (DeadlineAction::Close, HEAD));
     }
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_gracefully_then_at_once() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
+        watchdog.set_protocol(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
         let first = state.begin();
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "a request is in progress: {soon:?}");
@@ -252,7 +252,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_http1_connection_may_be_idle_between_requests_but_not_within_a_head() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(ClientProtocol::Http1, None);
+        watchdog.set_protocol(ClientProtocol::Http1, None);
         drop(state.begin());
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "{soon:?}");

@@ -92,7 +92,7 @@ pub(crate) fn interception_failed(
             destination = %origin,
             error = %error,
             help = LogEntry::InterceptionFailed.page(),
-            "no TLS with the app for {origin}: {error}. It must trust this sidecar's CA, which --ca-dir writes",
+            "the TLS handshake with the app for {origin} failed: {error}. Make the app trust this sidecar's CA, which --ca-dir writes",
         );
         return;
     };
@@ -100,7 +100,7 @@ pub(crate) fn interception_failed(
         destination = %origin,
         error = %error,
         help = LogEntry::InterceptionFailed.page(),
-        "no TLS with the app for {origin}: {error}. It must trust this sidecar's CA, which is new at each start: \
+        "the TLS handshake with the app for {origin} failed: {error}. Make the app trust this sidecar's CA, which is new at each start: \
          SSL_CERT_FILE={folder}/bundle.pem (also REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH), \
          NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java -Djavax.net.ssl.trustStore={folder}/truststore.p12 \
          -Djavax.net.ssl.trustStorePassword=changeit",

@@ -19,7 +19,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// The outcome of a token look-up: `sidentity_token_lookups_total{outcome}`.
+    /// The outcome of a token lookup: `sidentity_token_lookups_total{outcome}`.
     pub Lookup {
         /// A fresh token from the slot.
         Hit = "hit",

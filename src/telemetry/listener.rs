@@ -12,7 +12,7 @@ use super::rate_limit::LogThrottle;
 use crate::diagnostics::{History, Latencies, RecentErrors, RequestOutcome};
 use crate::policy::Credential;
 
-/// The credentials that label a request. A refused request counts as `none`.
+/// The credentials that label a request. A denied request counts as `none`.
 const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Credential::None];
 
 /// The metrics of one listener.
@@ -83,9 +83,14 @@ impl ListenerMetrics {
     }
 
     /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel.
-    pub(crate) fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
-        self.counters.history.ended(at, ending, took);
-        if ending.is_error() {
+    pub(crate) fn record_history(
+        &self,
+        at: Instant,
+        outcome: RequestOutcome,
+        took: Option<Duration>,
+    ) {
+        self.counters.history.ended(at, outcome, took);
+        if outcome.is_error() {
             self.counters.errors.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(took) = took {
@@ -103,7 +108,7 @@ impl ListenerMetrics {
         &self.rejections
     }
 
-    /// Counts and times a request that ended. A refused request counts as `none`.
+    /// Counts and times a request that ended. A denied request counts as `none`.
     pub fn request_finished(&self, credential: Credential, code: Code, took: Duration) {
         let counters = &*self.counters;
         let [access, id, none] = &counters.finished;
@@ -168,7 +173,7 @@ impl ListenerCounters {
 // === impl Finished ===
 
 impl Finished {
-    /// Returns the slot of a code. Every code has one.
+    /// Returns the slot of a code, or `None` for a status outside 100-599.
     fn slot(&self, code: Code) -> Option<&OnceLock<IntCounter>> {
         let Some(status) = code.status().map(usize::from) else {
             return Some(if code == Code::CANCELLED {

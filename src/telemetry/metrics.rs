@@ -1,5 +1,5 @@
-//! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
-//! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
+//! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot add
+//! time series. Every handle is resolved once and indexed by an enum: counting costs one atomic add.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -107,7 +107,7 @@ impl Metrics {
         let lookups = counters(
             &registry,
             "sidentity_token_lookups_total",
-            "Token look-ups, by outcome.",
+            "Token lookups, by outcome.",
             &["credential", "outcome"],
         );
         let fetches = counters(
@@ -234,7 +234,7 @@ impl Metrics {
         bump(&self.skipped, reason as usize);
     }
 
-    /// Counts the look-up of a token.
+    /// Counts the lookup of a token.
     pub fn token_lookup(&self, credential: Credential, outcome: Lookup) {
         if let Some(counters) = token_index(credential).and_then(|i| self.lookups.get(i)) {
             bump(counters, outcome as usize);

@@ -1,4 +1,4 @@
-//! The text format, for people: `12:34:56.789 INFO  message key=value`, with the time in UTC.
+//! The human-readable text format: `12:34:56.789 INFO  message key=value`, with the time in UTC.
 
 use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::fields;
+use crate::header_lookup;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_CLOUD_TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
@@ -56,7 +56,7 @@ impl fmt::Display for Hex {
 
 /// Returns the only value of a header. Of several values, none is known to be the right one.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let mut values = fields::values(headers, name);
+    let mut values = header_lookup::values(headers, name);
     let value = values.next()?;
     values
         .next()

@@ -65,8 +65,8 @@ impl Now {
 // === impl Deadline ===
 
 impl Deadline {
-    /// Returns the remaining time, by the clock that has less left. It is zero if the deadline is reached, or closer
-    /// than the wall clock's resolution: a caller that waits for the returned time then finds the deadline reached.
+    /// Returns the remaining time, by the clock that has less left. Returns zero if the deadline is reached or closer
+    /// than the wall clock's resolution. A caller that waits for the returned time then finds the deadline reached.
     pub(crate) fn left(&self, now: Now) -> Duration {
         let wall = self.wall.duration_since(now.wall).unwrap_or_default();
         let left = wall.min(self.mono.saturating_duration_since(now.mono));

@@ -1,4 +1,4 @@
-//! The facts that sources know beside tokens: universe, project, region, account.
+//! The facts that sources know in addition to tokens: universe, project, region, account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};

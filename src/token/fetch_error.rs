@@ -83,7 +83,7 @@ impl FetchError {
         &self.detail
     }
 
-    /// Returns what people are told about the error.
+    /// Returns the [`Problem`] shown in responses, logs and the status page.
     pub(super) fn problem(&self) -> Problem {
         Problem::no_token(self.fault, self.source(), &*self.detail)
     }

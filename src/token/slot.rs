@@ -56,7 +56,7 @@ enum NextStep {
 }
 
 /// What replaces a token that an upstream rejected.
-enum Renewal {
+enum Replacement {
     /// The slot has another token already.
     Other(Arc<Token>),
     /// A fetch is in flight.
@@ -159,7 +159,7 @@ impl Slot {
         }
         // The instance was suspended during every fetch.
         let now = Now::now();
-        match self.usable(now) {
+        match self.usable_token(now) {
             Some(token) => (Ok(token), lookup),
             None => (Err(self.state().error(now)), Lookup::Error),
         }
@@ -194,7 +194,7 @@ impl Slot {
 
     /// Returns whether the slot has a token that may be sent.
     pub fn has_token(&self) -> bool {
-        self.usable(Now::now()).is_some()
+        self.usable_token(Now::now()).is_some()
     }
 
     /// Returns another token than `suspect`, which an upstream rejected with 401, or `None` if none is available now.
@@ -205,14 +205,14 @@ impl Slot {
     ///
     /// Panics outside a tokio runtime.
     pub async fn fetch_replacement(self: &Arc<Self>, suspect: &Token) -> Option<Arc<Token>> {
-        match self.renewal(suspect, Now::now()) {
-            Renewal::Other(token) => Some(token),
-            Renewal::Fetching(waiter) => {
+        match self.replacement(suspect, Now::now()) {
+            Replacement::Other(token) => Some(token),
+            Replacement::Fetching(waiter) => {
                 waiter.wait().await;
-                self.usable(Now::now())
+                self.usable_token(Now::now())
                     .filter(|token| !token.same_value(suspect))
             }
-            Renewal::NotNow => None,
+            Replacement::NotNow => None,
         }
     }
 
@@ -222,8 +222,8 @@ impl Slot {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub(crate) fn refetch_in_background(self: &Arc<Self>, suspect: &Token) {
-        let _runs_in_background = self.renewal(suspect, Now::now());
+    pub(crate) fn start_replacement(self: &Arc<Self>, suspect: &Token) {
+        let _runs_in_background = self.replacement(suspect, Now::now());
     }
 
     /// Returns the state of the slot for the status page.
@@ -286,21 +286,21 @@ impl Slot {
         }
     }
 
-    fn renewal(self: &Arc<Self>, suspect: &Token, now: Now) -> Renewal {
+    fn replacement(self: &Arc<Self>, suspect: &Token, now: Now) -> Replacement {
         let mut state = self.state();
-        let current = self.usable(now);
+        let current = self.usable_token(now);
         if let Some(other) = current.filter(|token| !token.same_value(suspect)) {
-            return Renewal::Other(other);
+            return Replacement::Other(other);
         }
-        let plan = state.plan_renewal(now, self.shared.sources.limit(&self.key));
+        let plan = state.plan_replacement(now, self.shared.sources.limit(&self.key));
         drop(state);
-        plan.map_or(Renewal::NotNow, |plan| {
-            Renewal::Fetching(plan.execute(self))
+        plan.map_or(Replacement::NotNow, |plan| {
+            Replacement::Fetching(plan.execute(self))
         })
     }
 
     fn plan_fetch(&self, state: &mut FetchState, now: Now) -> Option<FetchPlan> {
-        let usable = self.usable(now).is_some();
+        let usable = self.usable_token(now).is_some();
         state.plan_fetch(now, usable, self.shared.sources.limit(&self.key))
     }
 
@@ -341,7 +341,7 @@ impl Slot {
         }
     }
 
-    fn usable(&self, now: Now) -> Option<Arc<Token>> {
+    fn usable_token(&self, now: Now) -> Option<Arc<Token>> {
         self.current
             .load_full()
             .filter(|token| token.freshness(now) != Freshness::Expired)

@@ -1,4 +1,4 @@
-//! The sources of tokens and facts: the interface of a source, and the registry of sources.
+//! The token sources: the interface of a source, and the registry of sources.
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,11 +25,11 @@ mod delegation;
 mod endpoint;
 mod external_account;
 mod external_account_authorized_user;
+mod fetch_limits;
 mod iam;
 mod impersonation;
 mod jwt;
 mod lateness;
-mod limits;
 mod login;
 mod message;
 pub(super) mod metadata;
@@ -63,9 +63,10 @@ use transport::OpenTransport;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The future of a fetch. It is boxed so that a source can be a trait object.
-pub(super) type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, FetchError>> + Send + 'a>>;
+pub(super) type FetchFuture<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, FetchError>> + Send + 'a>>;
 
-/// A source of tokens, and of facts about the project and the account.
+/// A token source, which also knows facts about the project and the account.
 ///
 /// A source does not cache tokens and does not limit fetches of one key: a slot does both. Its errors name the endpoint
 /// or file; [`retry`](super::retry::retry) does this for endpoints.
@@ -85,13 +86,17 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
     }
 
     /// Fetches a token. Completes within [`time_limit`](Self::time_limit).
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token>;
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token>;
 
     /// Returns the time limit of one fetch with all its attempts.
     fn time_limit(&self) -> Duration;
 
     /// Returns a fact as text, or `None` if the source does not know it.
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let _ = fact;
         Box::pin(std::future::ready(Ok(None)))
     }
@@ -309,7 +314,11 @@ impl TokenSource for MetadataFacts {
         false
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         self.0.fetch(key, priority)
     }
 
@@ -317,7 +326,7 @@ impl TokenSource for MetadataFacts {
         self.0.time_limit()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         self.0.fact(fact)
     }
 }

@@ -112,7 +112,7 @@ impl Token {
     }
 
     /// Returns how long the token may still be sent.
-    pub(super) fn usable(&self, now: Now) -> Duration {
+    pub(super) fn time_to_expired(&self, now: Now) -> Duration {
         self.left(now).saturating_sub(EXPIRED_AT)
     }
 

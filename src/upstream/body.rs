@@ -27,7 +27,7 @@ pub struct UpstreamBody {
 
 /// HTTP/2: the stream was reset with NO_ERROR before its end. hyper reports that as the end.
 #[derive(Debug, thiserror::Error)]
-#[error("the upstream reset the stream before the end of its answer")]
+#[error("the upstream reset the stream before the end of its response")]
 struct TruncatedResponse;
 
 // === impl UpstreamBody ===
@@ -83,7 +83,7 @@ impl http_body::Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Some(unsent) = &self.unsent {
-            ready!(unsent.poll_room(cx));
+            ready!(unsent.poll_capacity(cx));
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match polled {

@@ -9,14 +9,14 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::receive_state::SendGuard;
-use super::resend::{Copying, Payload, SentBody};
+use super::resend::{BodyCopier, Payload, SentBody};
 use super::unsent::Unsent;
 use crate::error::{BoxError, cause};
 use crate::memory::Memory;
 
 /// The error of a request's body. It is found among the sources of hyper's error.
 #[derive(Debug, thiserror::Error)]
-#[error("the request's body failed")]
+#[error("the request body ended with an error")]
 pub(super) struct Broken(#[source] BoxError);
 
 /// A type that can be sent as a request's body. Its `Default` is the empty body.
@@ -53,7 +53,7 @@ struct Content<B> {
     unsent: Unsent,
     memory: Memory,
     /// A copy, in case the request must be sent again.
-    copying: Option<Box<Copying<B>>>,
+    copying: Option<Box<BodyCopier<B>>>,
 }
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ enum BodySource<B> {
 
 /// The response is not wanted, or the app stopped sending. hyper resets an HTTP/2 stream with the code of the source.
 #[derive(Debug, thiserror::Error)]
-#[error("the request was given up")]
+#[error("the request was cancelled")]
 struct GivenUp(#[source] h2::Error);
 
 // === impl Broken ===
@@ -115,7 +115,7 @@ impl<B: SendableBody> CancellableBody<B> {
         let Some(content) = &mut self.content else {
             return SentBody::Empty;
         };
-        match Copying::of(&content.size_hint()) {
+        match BodyCopier::of(&content.size_hint()) {
             Some((copying, copy)) => {
                 content.copying = Some(copying);
                 SentBody::Copied(copy)
@@ -190,13 +190,13 @@ impl<B: SendableBody> Content<B> {
         if Pin::new(&mut self.cancel).poll(cx).is_ready() {
             return Poll::Ready(Some(Err(Broken::given_up())));
         }
-        ready!(self.unsent.poll_room(cx));
+        ready!(self.unsent.poll_capacity(cx));
         loop {
             match &mut self.body {
                 BodySource::Here(body) => {
                     let frame = ready!(body.poll_frame(cx));
                     if let Some(copying) = &mut self.copying
-                        && !copying.take(frame.as_ref(), body.is_end_stream())
+                        && !copying.record(frame.as_ref(), body.is_end_stream())
                     {
                         self.copying = None;
                     }

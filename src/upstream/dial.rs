@@ -39,7 +39,7 @@ pub(super) struct Dialer {
     connect_to: Vec<ConnectTo>,
     proxy: Option<Arc<UpstreamProxy>>,
     policy: DialPolicy,
-    /// The last known addresses of the metadata server's name, for look-ups that fail.
+    /// The last known addresses of the metadata server's name, for lookups that fail.
     metadata: Mutex<Vec<SocketAddr>>,
     resolver: Resolver,
     tls: Tls,
@@ -88,7 +88,7 @@ impl Dialer {
     pub(super) fn forwards(&self, target: &Target) -> bool {
         let origin = &target.origin;
         origin.scheme == Scheme::Http
-            && target.offer() == AlpnOffer::Http1
+            && target.alpn_offer() == AlpnOffer::Http1
             && self.proxy(origin).is_some()
             && !connect_to::redirects(&self.connect_to, origin)
     }
@@ -99,7 +99,7 @@ impl Dialer {
         target: &Target,
         priority: Priority,
     ) -> Result<Dialled, Failure> {
-        let (origin, offer) = (&target.origin, target.offer());
+        let (origin, offer) = (&target.origin, target.alpn_offer());
         let (stream, peer) = match self.proxy(origin) {
             Some(proxy) if target.proxy_may_read => self.to_proxy(proxy, origin).await?,
             _ => self.tcp(origin, priority).await?,
@@ -209,7 +209,7 @@ impl Dialer {
         known.clone()
     }
 
-    /// Gives a queued look-up of the origin's name [`Priority::High`].
+    /// Gives a queued lookup of the origin's name [`Priority::High`].
     pub(super) fn promote(&self, origin: &Origin) {
         if self.proxy(origin).is_none() {
             let (host, _) = redirect(&self.connect_to, origin);
@@ -291,7 +291,7 @@ impl Dialer {
 
 fn unresolved(peer: &UpstreamPeer, host: &Host, error: &Unresolved) -> Failure {
     let kind = match error {
-        Unresolved::TimedOut(_) | Unresolved::Crowded(_) => ErrorKind::DnsTimeout,
+        Unresolved::TimedOut(_) | Unresolved::NoPermit(_) => ErrorKind::DnsTimeout,
         Unresolved::Failed(_) => ErrorKind::DnsFailed,
         Unresolved::Aborted => ErrorKind::Internal,
     };

@@ -74,8 +74,8 @@ impl DialPolicy {
         }
     }
 
-    /// Returns whether a call to this origin is refused because it leads to a listener of the sidecar itself, as far as
-    /// the texts show: only names of loopback are resolved.
+    /// Returns whether a call to this origin is refused because it leads to a listener of the sidecar itself. Resolves
+    /// only names of loopback.
     pub(crate) fn leads_here(&self, connect_to: &[ConnectTo], origin: &Origin) -> bool {
         let (host, port) = redirect(connect_to, origin);
         self.unresolved(&host, port, &[]) == Some(Refusal::Loop)

@@ -13,7 +13,7 @@ use hyper::ext::on_informational;
 use tokio::sync::{Notify, oneshot};
 
 use super::cancellable_body::{CancellableBody, SendableBody};
-use crate::fields;
+use crate::header_lookup;
 
 /// The longest wait for a 100. Some servers never send one, and a client should not wait indefinitely (RFC 9110,
 /// 10.1.1).
@@ -71,6 +71,6 @@ impl<B: SendableBody> Expectation<B> {
 }
 
 fn expects(headers: &HeaderMap) -> bool {
-    fields::values(headers, &EXPECT)
+    header_lookup::values(headers, &EXPECT)
         .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -127,7 +127,7 @@ impl Failure {
             Some(error) => Self::of_tls(peer, error),
             None => Self::new(
                 ErrorKind::TlsProtocol,
-                format!("{peer}: the connection broke during the TLS handshake ({error})"),
+                format!("{peer}: the connection was closed during the TLS handshake ({error})"),
             )
             .transient(),
         }
@@ -166,7 +166,7 @@ impl Failure {
             Cause::Io(error) => Self::new(
                 ErrorKind::ConnectionTerminated,
                 format!(
-                    "{peer}: the connection broke before the response ({})",
+                    "{peer}: the connection was closed before the response ({})",
                     error.kind()
                 ),
             ),
@@ -217,7 +217,7 @@ impl Failure {
         if interim::is_lost(error) {
             return Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{peer}: the connection broke after an interim response (1xx)"),
+                format!("{peer}: the connection was closed after an interim response (1xx)"),
             );
         }
         let (kind, text) = match reason {
@@ -243,7 +243,7 @@ impl Failure {
             ),
             _ => (
                 ErrorKind::ConnectionTerminated,
-                "the connection broke before the response",
+                "the connection was closed before the response",
             ),
         };
         let by_peer = error.is_reset() && error.is_remote();

@@ -117,7 +117,7 @@ impl<B: SendableBody> Upstream<B> {
         self.send_with(target, Priority::Normal, request)
     }
 
-    /// Like [`Upstream::send`], with a priority for the look-up of the target's name.
+    /// Like [`Upstream::send`], with a priority for the lookup of the target's name.
     ///
     /// # Errors
     ///

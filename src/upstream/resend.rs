@@ -55,8 +55,8 @@ pub(crate) struct BufferedBody<B> {
 
 /// Copies a body as it is sent.
 #[derive(Debug)]
-pub(super) struct Copying<B> {
-    passed: BufferedBody<B>,
+pub(super) struct BodyCopier<B> {
+    copied: BufferedBody<B>,
     ended: bool,
     sender: oneshot::Sender<BufferedBody<B>>,
 }
@@ -76,21 +76,21 @@ impl<B: SendableBody> Payload<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self {
             Self::Original(body) => Pin::new(body).poll_frame(cx),
-            Self::Copied(passed) => Pin::new(&mut **passed).poll_frame(cx),
+            Self::Copied(copied) => Pin::new(&mut **copied).poll_frame(cx),
         }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Original(body) => body.is_end_stream(),
-            Self::Copied(passed) => passed.is_end_stream(),
+            Self::Copied(copied) => copied.is_end_stream(),
         }
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Original(body) => body.size_hint(),
-            Self::Copied(passed) => passed.size_hint(),
+            Self::Copied(copied) => copied.size_hint(),
         }
     }
 }
@@ -185,61 +185,61 @@ impl<B: SendableBody> Body for BufferedBody<B> {
     }
 }
 
-// === impl Copying ===
+// === impl BodyCopier ===
 
-impl<B> Copying<B> {
+impl<B> BodyCopier<B> {
     /// Begins to copy a body, unless its declared length exceeds the limit.
     pub(super) fn of(size: &SizeHint) -> Option<(Box<Self>, oneshot::Receiver<BufferedBody<B>>)> {
         if size.lower() > COPIED as u64 {
             return None;
         }
         let (sender, copy) = oneshot::channel();
-        let passed = BufferedBody {
+        let copied = BufferedBody {
             chunks: Chunks::default(),
             trailers: None,
             rest: None,
             exact: size.exact(),
         };
-        let copying = Self {
-            passed,
+        let copier = Self {
+            copied,
             ended: false,
             sender,
         };
-        Some((Box::new(copying), copy))
+        Some((Box::new(copier), copy))
     }
 
     /// Copies a frame. Returns false if a copy is not possible or no longer wanted.
-    pub(super) fn take<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: bool) -> bool {
-        let passed = &mut self.passed;
+    pub(super) fn record<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: bool) -> bool {
+        let copied = &mut self.copied;
         match frame {
             None => self.ended = true,
             Some(Err(_)) => return false,
             Some(Ok(frame)) => {
                 if let Some(chunk) = frame.data_ref() {
-                    passed.chunks.push(chunk);
+                    copied.chunks.push(chunk);
                 } else if let Some(trailers) = frame.trailers_ref() {
-                    passed.trailers = Some(trailers.clone());
+                    copied.trailers = Some(trailers.clone());
                     self.ended = true;
                 }
             }
         }
         self.ended |= end;
-        passed.chunks.length() <= COPIED && !self.sender.is_closed()
+        copied.chunks.length() <= COPIED && !self.sender.is_closed()
     }
 
     /// Completes the copy when hyper drops the body. `rest` was not sent.
     pub(super) fn finish(self, rest: Payload<B>) {
-        let mut passed = self.passed;
+        let mut copied = self.copied;
         match rest {
             _ if self.ended => {}
-            Payload::Original(body) => passed.rest = Some(body),
+            Payload::Original(body) => copied.rest = Some(body),
             Payload::Copied(left) => {
-                passed.chunks.append(left.chunks);
-                passed.trailers = left.trailers;
-                passed.rest = left.rest;
+                copied.chunks.append(left.chunks);
+                copied.trailers = left.trailers;
+                copied.rest = left.rest;
             }
         }
         // If the receiver is gone, the copy is not needed.
-        let _ = self.sender.send(passed);
+        let _ = self.sender.send(copied);
     }
 }

@@ -1,8 +1,13 @@
 //! Sends requests, and retries them.
 //!
-//! A request is retried if the upstream reports that it processed none of it (RFC 9113, 8.7) and its body was copied.
-//! It is also retried once if it is idempotent, has no body (RFC 9110, 9.2.2), and its connection closed before any
-//! part of a response. Over HTTP/1.1, this applies only to a reused connection. No other request is sent twice.
+//! A request is retried in three cases, with at most [`TRIES`] attempts in all:
+//!
+//! - hyper returned it without sending any part;
+//! - the upstream reports that it processed none of it (RFC 9113, 8.7), and its body was copied;
+//! - once, if it is idempotent, has no body (RFC 9110, 9.2.2), and its connection closed before any part of a response.
+//!   Over HTTP/1.1, this applies only to a reused connection.
+//!
+//! This module retries no other request. After a 401, `RetryUnauthorized` sends the copy of a request with a new token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +30,7 @@ use super::target::Target;
 use super::via_proxy;
 use crate::dns::Priority;
 use crate::error::Error;
-use crate::fields;
+use crate::header_lookup;
 
 /// The maximum number of attempts.
 const TRIES: usize = 3;
@@ -43,10 +48,10 @@ struct Failed<B> {
 /// A request that may be sent again.
 struct RetryRequest<B> {
     request: Request<Payload<B>>,
-    /// Whether the connection had carried no other request.
-    fresh: bool,
+    /// Whether the retry must not use a pooled connection.
+    needs_new_connection: bool,
     /// Whether the upstream may have processed the request. This reason permits no third attempt.
-    lost: bool,
+    possibly_processed: bool,
 }
 
 // === impl Failed ===
@@ -69,11 +74,11 @@ impl<B: SendableBody> Failed<B> {
 // === impl RetryRequest ===
 
 impl<B> RetryRequest<B> {
-    const fn new(request: Request<Payload<B>>, fresh: bool) -> Self {
+    const fn new(request: Request<Payload<B>>, needs_new_connection: bool) -> Self {
         Self {
             request,
-            fresh,
-            lost: false,
+            needs_new_connection,
+            possibly_processed: false,
         }
     }
 }
@@ -90,12 +95,12 @@ pub(super) fn send<B: SendableBody>(
     async move {
         let pool = pools.pool(&target)?;
         pool.raise(priority, &pools);
-        let mut fresh = false;
-        let mut lost = false;
-        let mut left = TRIES;
+        let mut needs_new_connection = false;
+        let mut possibly_processed = false;
+        let mut attempts_left = TRIES;
         loop {
-            left -= 1;
-            let lease = pool.checkout(&pools, fresh).await?;
+            attempts_left -= 1;
+            let lease = pool.checkout(&pools, needs_new_connection).await?;
             match exchange(&pool, lease, keep_copy, request).await {
                 Ok(mut answered) => {
                     via_proxy::check(&pool.address, &mut answered.0)?;
@@ -103,10 +108,10 @@ pub(super) fn send<B: SendableBody>(
                 }
                 Err(Failed {
                     retry: Some(retry), ..
-                }) if left > 0 && !(lost && retry.lost) => {
+                }) if attempts_left > 0 && !(possibly_processed && retry.possibly_processed) => {
                     request = retry.request;
-                    fresh = retry.fresh || left == 1;
-                    lost |= retry.lost;
+                    needs_new_connection = retry.needs_new_connection || attempts_left == 1;
+                    possibly_processed |= retry.possibly_processed;
                 }
                 Err(Failed { failure, .. }) => return Err(failure.into()),
             }
@@ -139,12 +144,12 @@ fn exchange<B: SendableBody>(
             let idempotent = is_idempotent(request.method());
             let retry = reused && idempotent && request.body().is_end_stream();
             let sent = (keep_copy || retry).then(|| Box::new(SentRequest::of(&mut request)));
-            pool.address.http1(&mut request);
+            pool.address.rewrite_for_http1(&mut request);
             Either::Left(over_http1(connection, retry, guard, sent, request))
         }
         LeasedConnection::Http2(connection) => {
             let sent = Box::new(SentRequest::of(&mut request));
-            pool.address.http2(&mut request);
+            pool.address.rewrite_for_http2(&mut request);
             Either::Right(over_http2(connection, guard, sent, request))
         }
     }
@@ -170,7 +175,7 @@ fn over_http1<B: SendableBody>(
         match response {
             Ok(response) => {
                 if let Some(body) = kept {
-                    guard.spoil();
+                    guard.mark_not_reusable();
                     if let Some(sent) = &mut sent {
                         sent.body = SentBody::Unsent(body);
                     }
@@ -178,9 +183,10 @@ fn over_http1<B: SendableBody>(
                 Ok((UpstreamBody::new(response, guard), sent))
             }
             Err(error) => {
-                let silent = is_closed(error.error()) && !connection.received.has_received();
+                let no_response_bytes =
+                    is_closed(error.error()) && !connection.received.has_received();
                 let retry = sent
-                    .filter(|_| retry && silent)
+                    .filter(|_| retry && no_response_bytes)
                     .map(|sent| RetryRequest::new(sent.with(Payload::default()), true));
                 Err(Failed::new(&connection.peer, error, kept, retry))
             }
@@ -203,10 +209,14 @@ fn over_http2<B: SendableBody>(
                 // Before the guard is dropped, because a waiting request must not get a stream of a connection that is
                 // going away.
                 connection.failed(error.error());
-                let unheard = !connection.received.interim();
+                let no_interim_received = !connection.received.interim();
                 // Boxed, because few requests fail.
-                let retry =
-                    Box::pin(retry_http2(*sent, error.error(), idempotent && unheard)).await;
+                let retry = Box::pin(retry_http2(
+                    *sent,
+                    error.error(),
+                    idempotent && no_interim_received,
+                ))
+                .await;
                 let flooded = is_malformed(error.error()) && connection.received.is_flooded();
                 let mut failed = Failed::new(&connection.peer, error, None, retry);
                 if flooded {
@@ -225,7 +235,7 @@ async fn retry_http2<B: SendableBody>(
     idempotent: bool,
 ) -> Option<RetryRequest<B>> {
     let unprocessed = is_unprocessed(error);
-    let lost = !unprocessed && idempotent && is_broken(error);
+    let possibly_processed = !unprocessed && idempotent && is_broken(error);
     let request = if unprocessed {
         let (head, body) = sent.split();
         let body = match body {
@@ -237,15 +247,15 @@ async fn retry_http2<B: SendableBody>(
             SentBody::Unavailable | SentBody::Unsent(_) => return None,
         };
         head.map(|()| body)
-    } else if lost && sent.is_bare() {
+    } else if possibly_processed && sent.is_bare() {
         sent.with(Payload::default())
     } else {
         return None;
     };
     Some(RetryRequest {
         request,
-        fresh: false,
-        lost,
+        needs_new_connection: false,
+        possibly_processed,
     })
 }
 
@@ -271,7 +281,7 @@ fn frame<B: SendableBody>(request: &mut Request<CancellableBody<B>>) {
             let none = HeaderValue::from_static("0");
             request.headers_mut().entry(CONTENT_LENGTH).or_insert(none);
         }
-    } else if fields::has(request.headers(), &TRAILER)
+    } else if header_lookup::has(request.headers(), &TRAILER)
         || body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH)
     {
         // hyper removes a length next to it. HTTP/2 permits trailers together with a length, HTTP/1.1 only after

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use super::tls::AlpnOffer;
 use crate::config::{HttpVersion, UpstreamProxy};
 use crate::destination::{Origin, Scheme};
-use crate::fields;
+use crate::header_lookup;
 
 /// The target of a connection. Requests with equal targets share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ pub struct Target {
 
 /// A target's origin, in the forms that requests contain.
 #[derive(Clone, Debug)]
-pub(super) struct Address {
+pub(super) struct RequestTarget {
     pub(super) origin: Origin,
     scheme: UriScheme,
     authority: Authority,
@@ -37,7 +37,7 @@ pub(super) struct Address {
 // === impl Target ===
 
 impl Target {
-    pub(super) fn offer(&self) -> AlpnOffer {
+    pub(super) fn alpn_offer(&self) -> AlpnOffer {
         match (self.http, self.origin.scheme) {
             (HttpVersion::Http1, _) | (HttpVersion::Auto, Scheme::Http) => AlpnOffer::Http1,
             (HttpVersion::Http2, _) => AlpnOffer::Http2,
@@ -55,9 +55,9 @@ impl Target {
     }
 }
 
-// === impl Address ===
+// === impl RequestTarget ===
 
-impl Address {
+impl RequestTarget {
     /// Returns `None` for a host that a URI cannot contain.
     pub(super) fn new(origin: &Origin, proxy: Option<Arc<UpstreamProxy>>) -> Option<Self> {
         let text = origin.authority();
@@ -74,7 +74,7 @@ impl Address {
     }
 
     /// Sets origin-form and `Host` (RFC 9112, 3.2.1), or absolute form for a proxy. Joins `Cookie` into one field.
-    pub(super) fn http1<B>(&self, request: &mut Request<B>) {
+    pub(super) fn rewrite_for_http1<B>(&self, request: &mut Request<B>) {
         let path = path(request.uri());
         *request.uri_mut() = match &self.proxy {
             None => Uri::from(path),
@@ -94,11 +94,11 @@ impl Address {
     }
 
     /// Sets `:scheme`, `:authority` and `:path`, and removes `Host`, because some servers refuse both together.
-    pub(super) fn http2<B>(&self, request: &mut Request<B>) {
+    pub(super) fn rewrite_for_http2<B>(&self, request: &mut Request<B>) {
         *request.uri_mut() = self.absolute(path(request.uri()));
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(HOST);
-        fields::detach(request.headers_mut());
+        header_lookup::detach(request.headers_mut());
     }
 
     fn absolute(&self, path: PathAndQuery) -> Uri {
@@ -121,7 +121,7 @@ pub(super) fn is_forwardable<B>(request: &Request<B>) -> bool {
 
 /// Joins the fields into which HTTP/2 may split a cookie (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if fields::values(headers, &COOKIE).nth(1).is_none() {
+    if header_lookup::values(headers, &COOKIE).nth(1).is_none() {
         return;
     }
     let crumbs = headers.get_all(COOKIE);
@@ -136,7 +136,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Returns whether the request asks for another protocol on its connection.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    fields::has(headers, &UPGRADE)
+    header_lookup::has(headers, &UPGRADE)
         && headers
             .get_all(CONNECTION)
             .iter()
@@ -145,7 +145,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
             .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// Returns the path. The path of `http://host#fragment` reports `/` but is written as an empty text.
+/// Returns the path and query, or `/` if the URI has none. `http` prints the path of `http://host#fragment` as empty.
 fn path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query()
         .filter(|target| target.as_str() != "/")
@@ -157,8 +157,8 @@ fn path(uri: &Uri) -> PathAndQuery {
 mod tests {
     use super::*;
 
-    fn address(scheme: Scheme, authority: &str) -> Address {
-        Address::new(&Origin::from_authority(scheme, authority).unwrap(), None).unwrap()
+    fn address(scheme: Scheme, authority: &str) -> RequestTarget {
+        RequestTarget::new(&Origin::from_authority(scheme, authority).unwrap(), None).unwrap()
     }
 
     fn request(uri: &str) -> Request<()> {
@@ -176,12 +176,12 @@ mod tests {
     fn http1_gets_origin_form_and_its_own_host() {
         for uri in ["/a?b=c", "http://elsewhere:1/a?b=c"] {
             let mut request = request(uri);
-            address(Scheme::Https, "api.example:8443").http1(&mut request);
+            address(Scheme::Https, "api.example:8443").rewrite_for_http1(&mut request);
             assert_eq!(request.uri(), "/a?b=c");
             let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
             assert_eq!(hosts, ["api.example:8443"]);
             let names: Vec<_> = request.headers().keys().collect();
-            assert_eq!(names, ["accept", "host", "x-last"], "order stands");
+            assert_eq!(names, ["accept", "host", "x-last"], "the order is kept");
         }
     }
 
@@ -203,9 +203,9 @@ mod tests {
                 request.headers_mut().append(COOKIE, crumb);
             }
             let mut over_http2 = request.clone();
-            address.http1(&mut request);
+            address.rewrite_for_http1(&mut request);
             assert_eq!(crumbs(&request), [joined.as_bytes()]);
-            address.http2(&mut over_http2);
+            address.rewrite_for_http2(&mut over_http2);
             assert_eq!(crumbs(&over_http2).len(), sent.len());
         }
     }
@@ -217,7 +217,7 @@ mod tests {
             ("[::1]:8443", "https://[::1]:8443/a?b=c"),
         ] {
             let mut request = request("/a?b=c");
-            address(Scheme::Https, authority).http2(&mut request);
+            address(Scheme::Https, authority).rewrite_for_http2(&mut request);
             assert_eq!(request.uri().to_string(), expected);
             assert!(!request.headers().contains_key(HOST));
             assert_eq!(request.version(), Version::HTTP_2);
@@ -228,9 +228,9 @@ mod tests {
     fn options_asterisk_stays_an_asterisk() {
         let address = address(Scheme::Http, "api.example");
         let mut request = request("*");
-        address.http1(&mut request);
+        address.rewrite_for_http1(&mut request);
         assert_eq!(request.uri().to_string(), "*");
-        address.http2(&mut request);
+        address.rewrite_for_http2(&mut request);
         assert_eq!(request.uri().path(), "*");
         assert_eq!(request.uri().authority().unwrap(), "api.example");
     }

@@ -20,31 +20,31 @@ const SMALL: usize = 8 * 1024;
 
 /// The unwritten chunks of one body.
 #[derive(Debug, Default)]
-pub(super) struct Unsent(Option<Arc<Pieces>>);
+pub(super) struct Unsent(Option<Arc<InFlightChunks>>);
 
 #[derive(Debug, Default)]
-struct Pieces {
+struct InFlightChunks {
     bytes: AtomicUsize,
     waiting: Mutex<Option<Waker>>,
 }
 
 /// A chunk of a body. hyper drops it once it is written, or will never be written.
-struct Piece {
+struct TrackedChunk {
     bytes: Bytes,
-    pieces: Arc<Pieces>,
+    chunks: Arc<InFlightChunks>,
     _charge: Charge,
 }
 
 // === impl Unsent ===
 
 impl Unsent {
-    /// Waits until there is room for the next chunk.
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits until there is capacity for the next chunk.
+    pub(super) fn poll_capacity(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.0 {
-            Some(pieces) if pieces.is_full() => {
-                *lock(&pieces.waiting) = Some(cx.waker().clone());
+            Some(chunks) if chunks.is_full() => {
+                *lock(&chunks.waiting) = Some(cx.waker().clone());
                 // The last chunk may have been written just before.
-                if pieces.is_full() {
+                if chunks.is_full() {
                     Poll::Pending
                 } else {
                     Poll::Ready(())
@@ -59,39 +59,39 @@ impl Unsent {
         if bytes.len() < SMALL {
             return bytes;
         }
-        let pieces = Arc::clone(self.0.get_or_insert_default());
-        pieces.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        Bytes::from_owner(Piece {
+        let chunks = Arc::clone(self.0.get_or_insert_default());
+        chunks.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        Bytes::from_owner(TrackedChunk {
             _charge: memory.charge(bytes.len()),
             bytes,
-            pieces,
+            chunks,
         })
     }
 }
 
-// === impl Pieces ===
+// === impl InFlightChunks ===
 
-impl Pieces {
+impl InFlightChunks {
     fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Acquire) >= MAX_UNSENT
     }
 }
 
-// === impl Piece ===
+// === impl TrackedChunk ===
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for TrackedChunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for TrackedChunk {
     fn drop(&mut self) {
         let length = self.bytes.len();
-        let before = self.pieces.bytes.fetch_sub(length, Ordering::AcqRel);
+        let before = self.chunks.bytes.fetch_sub(length, Ordering::AcqRel);
         if before >= MAX_UNSENT
             && before - length < MAX_UNSENT
-            && let Some(waiting) = lock(&self.pieces.waiting).take()
+            && let Some(waiting) = lock(&self.chunks.waiting).take()
         {
             waiting.wake();
         }
@@ -113,7 +113,7 @@ mod tests {
         let second = unsent.track(vec![2; MAX_UNSENT / 2].into(), &memory);
         assert_eq!((first[0], second.len()), (1, MAX_UNSENT / 2));
         assert_eq!(memory.used(), MAX_UNSENT);
-        let mut room = pin!(poll_fn(|cx| unsent.poll_room(cx)));
+        let mut room = pin!(poll_fn(|cx| unsent.poll_capacity(cx)));
         let early = poll_fn(|cx| Poll::Ready(room.as_mut().poll(cx))).await;
         assert!(early.is_pending());
         let written = tokio::spawn(async move { drop(first) });

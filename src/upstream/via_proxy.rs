@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use self::connect_response::{ConnectResponse, ConnectResponseReader};
 use self::secrets::ProxySecrets;
 use super::failure::{Failure, UpstreamPeer};
-use super::target::Address;
+use super::target::RequestTarget;
 use crate::config::UpstreamProxy;
 use crate::destination::Host;
 use crate::error::ErrorKind;
@@ -62,43 +62,43 @@ pub(super) async fn open_tunnel(
         Failure::new(
             ErrorKind::ConnectionTerminated,
             format!(
-                "{peer}: the connection broke before the answer to CONNECT {authority} ({error})"
+                "{peer}: the connection was closed before the response to CONNECT {authority} ({error})"
             ),
         )
     };
-    let what = format!("answer to CONNECT {authority}");
-    let answer = timeout(within, asked)
+    let what = format!("response to CONNECT {authority}");
+    let response = timeout(within, asked)
         .await
         .map_err(|_| Failure::timed_out(peer, &what, within))?
         .map_err(broken)?
         .map_err(|wrong| {
             Failure::new(
                 ErrorKind::HttpProtocol,
-                format!("{peer}: the proxy's answer to CONNECT {authority} {wrong}"),
+                format!("{peer}: the proxy's response to CONNECT {authority} {wrong}"),
             )
             .before_tls()
         })?;
     // A successful response has no body, even if its head declares one.
-    if answer.is_success() {
+    if response.is_success() {
         return Ok(());
     }
-    let text = read_text(stream, &answer).await;
-    let words = [Some(answer.reason.as_str()), text.as_deref()];
-    let message = refusal(proxy, answer.status, &words, &answer.schemes());
+    let text = read_text(stream, &response).await;
+    let words = [Some(response.reason.as_str()), text.as_deref()];
+    let message = refusal(proxy, response.status, &words, &response.schemes());
     let for_what = format_args!("for CONNECT {authority}");
     let refused = Failure::new(
         ErrorKind::ProxyRefused,
         format!("{peer}: {message} {for_what}"),
     );
-    Err(match answer.status {
-        408 | 429 | 500..=599 => refused.transient().retry_after(answer.retry_after()),
+    Err(match response.status {
+        408 | 429 | 500..=599 => refused.transient().retry_after(response.retry_after()),
         _ => refused,
     })
 }
 
 /// Checks a response of a forwarding proxy. 407 is always the proxy's own. Headers that repeat the proxy's credentials
 /// are removed from others.
-pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<(), Failure> {
+pub(super) fn check<B>(address: &RequestTarget, response: &mut Response<B>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             let peer = UpstreamPeer {
@@ -133,22 +133,22 @@ async fn read_response(
         if bytes.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let (taken, answer) = match reader.read(bytes) {
+        let (taken, response) = match reader.read(bytes) {
             Ok(read) => read,
             Err(invalid) => return Ok(Err(invalid)),
         };
         stream
             .read_exact(look.get_mut(..taken).unwrap_or_default())
             .await?;
-        if let Some(answer) = answer {
-            return Ok(Ok(answer));
+        if let Some(response) = response {
+            return Ok(Ok(response));
         }
     }
 }
 
 /// Returns the start of a refusal's plain text, if the proxy sends one at once.
-async fn read_text(stream: &mut TcpStream, answer: &ConnectResponse) -> Option<String> {
-    let length = answer.text_length()?.min(TEXT_BYTES);
+async fn read_text(stream: &mut TcpStream, response: &ConnectResponse) -> Option<String> {
+    let length = response.text_length()?.min(TEXT_BYTES);
     let mut text = vec![0; length];
     let read = stream.read_exact(&mut text);
     matches!(timeout(TEXT_TIMEOUT, read).await, Ok(Ok(_))).then_some(())?;
@@ -232,8 +232,8 @@ pub fn fuzz_connect_answer(input: &[u8]) {
         connect_response::read_in_pieces(bytes, usize::from(*size)),
         whole
     );
-    if let Ok(Some((answer, rest))) = whole {
-        assert!(answer.status >= 200 && answer.status != 101);
+    if let Ok(Some((response, rest))) = whole {
+        assert!(response.status >= 200 && response.status != 101);
         assert!(bytes.ends_with(rest) && rest.len() < bytes.len());
         let head = bytes.strip_suffix(rest).unwrap_or_default();
         assert!(head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n"));

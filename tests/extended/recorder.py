@@ -47,7 +47,7 @@ class Request:
 
 
 def claims(token):
-    """Returns the header and claims of a JWT, with its lifetime in place of its times."""
+    """Returns the header and claims of a JWT, with its lifetime instead of its times."""
     header, payload, _ = token.split(".")
     decode = lambda part: json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     payload = decode(payload)

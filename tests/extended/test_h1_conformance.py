@@ -331,7 +331,7 @@ def test_9110_15_2_an_http_1_0_client_gets_no_interim_response(address):
 
 
 def test_9110_10_1_1_a_refused_request_gets_no_100_continue(address):
-    """The final status is sent in place of 100."""
+    """The final status is sent instead of 100."""
     with Wire(address) as wire:
         wire.send(request("POST / HTTP/1.1", "Host: evil.test", "Content-Length: 5", "Expect: 100-continue"))
         assert wire.head()[0].split()[1] == "400"

@@ -152,7 +152,7 @@ def busy(start):
 
 @pytest.fixture(scope="module")
 def cursed(certificates):
-    """A sidecar whose metadata server answers with markup in place of tokens."""
+    """A sidecar whose metadata server answers with markup instead of tokens."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -307,8 +307,8 @@ def test_a_hidden_page_sends_no_requests(browser, busy):
 def test_the_page_reports_a_sidecar_that_has_ended(browser, start):
     with start() as sidecar:
         browser.open(sidecar.admin)
-    browser.until(lambda: browser.text("state") == "No answer")
-    assert "it may have ended" in browser.text("lost")
+    browser.until(lambda: browser.text("state") == "No response")
+    assert "it may have stopped" in browser.text("lost")
     browser.assert_accessible()
 
 

@@ -168,7 +168,7 @@ def test_a_program_calls_a_service_and_an_api_through_the_proxy(page, upstream, 
 
 @pytest.fixture(scope="session")
 def go(tmp_path_factory):
-    """Go's settings, with Debian's packages in place of the public module proxy."""
+    """Go's settings, with Debian's packages instead of the public module proxy."""
     proxy = go_proxy.write(tmp_path_factory.mktemp("goproxy"))
     cache = WORK / "gocache"
     return {"GOPROXY": f"file://{proxy}", "GOSUMDB": "off", "GOFLAGS": "-modcacherw", "GOPATH": str(cache / "path"), "GOCACHE": str(cache)}
@@ -333,7 +333,7 @@ def test_compose_provides_real_tokens(google, tmp_path):
     assert services["sidentity"]["network_mode"] == services["app"]["network_mode"] == "service:metadata"
     (mount,) = services["metadata"]["volumes"]
     assert mount.endswith(":/adc.json:ro")
-    # The account that the emulator lets this login impersonate, with the emulator in place of Google.
+    # The account that the emulator lets this login impersonate, with the emulator instead of Google.
     swaps = {"/adc.json": str(files / "authorized-user.json"), "dev-shop@": "target@"}
     command = [re.sub("|".join(swaps), lambda found: swaps[found[0]], word) for word in services["metadata"]["command"]]
     command += [f"--{option}={value}" for option, value in there]

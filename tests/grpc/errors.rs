@@ -26,13 +26,13 @@ async fn both(setting: &Setting, code: Code, says: &str) {
 #[tokio::test]
 async fn a_missing_token_is_unavailable() {
     let mut setting = started(&[]).await;
-    let refused = Answer::status(403, "Unauthenticated – nobody\n");
+    let refused = Answer::status(403, "Unauthenticated – no caller\n");
     setting.metadata.script(Kind::Identity, [refused]);
     let client = Client::new(setting.sidecar.proxy(), "http://other.a.run.app");
     let status = failure(&client).await;
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().starts_with("token:"), "{status:?}");
-    assert!(status.message().contains("nobody"), "{status:?}");
+    assert!(status.message().contains("no caller"), "{status:?}");
 
     setting.metadata.stop().await;
     let client = Client::new(setting.sidecar.proxy(), "http://third.a.run.app");

@@ -111,7 +111,7 @@ async fn new_hosts_resolve_while_640_lookups_hang() {
         assert_eq!(ended.unwrap().0, 504);
     }
     let later = call(proxy, "new-later.test", port).await;
-    eprintln!("640 hanging look-ups: with a token {granted:?}, without {plain:?}, later {later:?}");
+    eprintln!("640 hanging lookups: with a token {granted:?}, without {plain:?}, later {later:?}");
     for (status, took) in [granted, plain, later] {
         assert_eq!(status, 200, "{granted:?} {plain:?} {later:?}");
         assert!(
@@ -119,5 +119,5 @@ async fn new_hosts_resolve_while_640_lookups_hang() {
             "{granted:?} {plain:?} {later:?}"
         );
     }
-    observer.within("640 hanging look-ups", BOUNDS);
+    observer.within("640 hanging lookups", BOUNDS);
 }

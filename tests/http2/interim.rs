@@ -63,7 +63,7 @@ async fn endless_interim_responses_are_502_and_take_no_memory() {
             whole(response.body_mut()).await.unwrap();
         }
         while let Some(stopped) = floods.join_next().await {
-            assert!(stopped.unwrap(), "{path}: nobody stopped it");
+            assert!(stopped.unwrap(), "{path}: the stream was not stopped");
         }
         let peak = sidecar.peak_memory();
         assert!(peak < 64 * 1024, "{path}: {peak} KiB, {before} before");

@@ -83,7 +83,7 @@ async fn a_malformed_request_ends_its_own_stream() {
             frame(HEADERS, 0x5, 1, &with(named("te", "gzip"))),
         ),
         (
-            "a length that is none",
+            "an invalid Content-Length",
             frame(HEADERS, 0x4, 1, &with(named("content-length", "x"))),
         ),
     ] {

@@ -83,7 +83,7 @@ async fn two_hundred_unread_megabytes_each_way_use_less_than_64_mib() {
         assert!(under_way < 8 * 1024 * 1024, "{under_way} bytes under way");
     }
     let peak = sidecar.peak_memory();
-    assert!(peak < 64 * 1024, "{peak} KiB while nobody read");
+    assert!(peak < 64 * 1024, "{peak} KiB while the client did not read");
 
     assert_eq!(drain(down.body_mut()).await, SIZE);
     assert_eq!(drain(&mut up_stream.body).await, SIZE);

@@ -1,4 +1,4 @@
-//! The rules of the token cache, for every source of tokens.
+//! The rules of the token cache, for every token source.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

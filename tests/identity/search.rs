@@ -174,7 +174,7 @@ async fn a_failed_search_lists_every_searched_place_within_a_second() {
     assert_eq!(ran.status, Some(1), "{ran:?}");
     let all = format!(
         "no credentials were found: GOOGLE_APPLICATION_CREDENTIALS is not set; {file:?} does not exist; the metadata server \
-         at http://{address}: no connection"
+         at http://{address}: cannot connect"
     );
     assert!(ran.err.contains(&all), "{ran:?}");
     assert!(

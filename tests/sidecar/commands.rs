@@ -172,12 +172,12 @@ async fn health_and_wait_probe_a_running_sidecar() {
     assert_eq!(output.status.code(), Some(64));
     drop(sidecar);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = closed.local_addr().unwrap().to_string();
+    let closed_port = closed.local_addr().unwrap().to_string();
     drop(closed);
-    let output = sidentity(&["health", "--admin", &nobody], &[]);
+    let output = sidentity(&["health", "--admin", &closed_port], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
-    let output = sidentity(&["wait", "--max", "300ms", "--admin", &nobody], &[]);
+    let output = sidentity(&["wait", "--max", "300ms", "--admin", &closed_port], &[]);
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -446,7 +446,7 @@ async fn unauthenticated_callers_take_no_permits_from_authenticated_ones() {
 
 #[tokio::test]
 async fn an_authenticated_connection_frees_its_unauthenticated_permit() {
-    let setting = Setting::start_with(&[PASSWORD], |limits| limits.strangers = 2).await;
+    let setting = Setting::start_with(&[PASSWORD], |limits| limits.unauthenticated = 2).await;
     let at = setting.upstream.address;
     let (name, value) = AUTHORIZED;
     let call = format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{name}: {value}\r\n\r\n");

@@ -369,7 +369,7 @@ async fn a_redirect_of_the_service_to_itself_stays_under_its_name() {
 
 /// The name has no certificate, and a tunnel to it is refused.
 #[tokio::test]
-async fn a_redirect_to_the_https_twin_of_a_services_name_stays_with_http() {
+async fn a_redirect_to_the_https_equivalent_of_a_services_name_stays_with_http() {
     let service = Service::answering(|seen| {
         Response::builder()
             .status(302)

@@ -155,7 +155,7 @@ async fn an_absolute_target_of_ws_or_wss_means_http_or_https() {
 
 /// Otherwise the app's next call is a tunnel, which gets no token.
 #[tokio::test]
-async fn a_redirect_to_the_https_twin_of_an_upgraded_url_stays_with_http() {
+async fn a_redirect_to_the_https_equivalent_of_an_upgraded_url_stays_with_http() {
     let service = Service::answering(|seen| {
         let location = seen.header("x-location").unwrap_or_default();
         let status = seen.header("x-status").unwrap_or("302").parse().unwrap();

@@ -217,7 +217,7 @@ async fn unusual_upstream_responses_pass_or_are_a_clear_error() {
             502,
         ),
         (
-            "a length that is none",
+            "an invalid Content-Length",
             "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n",
             502,
         ),

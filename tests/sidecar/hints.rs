@@ -321,7 +321,7 @@ async fn the_access_log_of_all_names_rule_account_audience_or_scopes_and_header(
     let (metadata, _service, sidecar) = started(&args).await;
     metadata.script(Kind::Access, [Answer::access("ya29.secret", 3600)]);
     // Waits until the account is known.
-    hint(&sidecar, &["default@test-project", "tokens are those of"]).await;
+    hint(&sidecar, &["default@test-project", "tokens are issued to"]).await;
     let own = ("authorization", "Bearer own");
     proxied(sidecar.proxy(), "http://svc.a.run.app/1", &[]).await;
     proxied(sidecar.proxy(), "http://svc.a.run.app/2", &[own]).await;
@@ -487,7 +487,7 @@ async fn other_accounts_are_named_at_the_start_without_a_warning() {
         let metadata = Metadata::start().await;
         metadata.script(Kind::Email, [Answer::ok(email)]);
         let sidecar = beside(&metadata, &service, &[]).await;
-        let line = hint(&sidecar, &["tokens are those of", email]).await;
+        let line = hint(&sidecar, &["tokens are issued to", email]).await;
         assert_eq!(line["severity"], "INFO");
         for word in ["metadata server", "test-project"] {
             assert!(message(&line).contains(word), "{line}");

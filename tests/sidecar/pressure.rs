@@ -50,7 +50,7 @@ async fn held_up(sidecar: &Sidecar, from: &mut Wire, to: &mut Wire) {
     let taken = flood(from, SIZE).await;
     assert!(
         taken < SIZE / 4,
-        "{taken} bytes were taken though nobody reads"
+        "{taken} bytes were taken although the client does not read"
     );
     let peak = sidecar.peak_memory();
     assert!(peak < LIMIT, "{peak} KiB with {taken} bytes under way");

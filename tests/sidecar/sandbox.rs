@@ -41,7 +41,7 @@ async fn reloaded_with_certificate_elsewhere(args: &[&str]) -> (String, Vec<Stri
     let before = sidecar.log().len();
     sidecar.signal("HUP");
     let is_end = |line: &Value| {
-        message(line).starts_with("reloaded: ") || message(line).starts_with("not reloaded")
+        message(line).starts_with("reloaded: ") || message(line).starts_with("reload failed")
     };
     sidecar.logged_since(before, is_end).await;
     let log = sidecar.log().split_off(before);
@@ -67,7 +67,7 @@ async fn a_reload_cannot_read_a_file_that_the_start_did_not_name() {
     if sandbox.starts_with("sandbox: on (Landlock") {
         let refused = |message: &String| message.contains("Permission denied");
         assert!(messages.iter().any(refused), "{messages:?}");
-        let last = |message: &String| message.starts_with("not reloaded, nothing has changed");
+        let last = |message: &String| message.starts_with("reload failed");
         assert!(messages.iter().any(last), "{messages:?}");
     } else {
         assert!(sandbox.starts_with("sandbox: off: "), "{sandbox}");

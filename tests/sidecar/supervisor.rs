@@ -185,7 +185,7 @@ async fn a_reload_does_not_delay_the_end() {
 
 /// The file system that has the configuration does not respond: a pipe without a writer.
 #[tokio::test]
-async fn a_reload_that_hangs_holds_up_neither_calls_nor_the_watchdog_nor_the_end() {
+async fn a_hanging_reload_does_not_block_calls_the_watchdog_or_the_exit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = Supervisor::bind(&SocketAddr::from_pathname(&path).unwrap());

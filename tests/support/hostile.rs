@@ -147,7 +147,7 @@ impl Hostile {
         .await
     }
 
-    /// Like [`Hostile::closes_on_reuse`], with a reset in place of a close.
+    /// Like [`Hostile::closes_on_reuse`], with a reset instead of a close.
     pub async fn resets_on_reuse() -> Self {
         Self::start(|mut stream, stage| async move {
             if stage.head(&mut stream).await {

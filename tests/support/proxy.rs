@@ -187,7 +187,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<AnyBody
         return said(StatusCode::NOT_FOUND, "no such host");
     };
     let Ok(mut upstream) = TcpStream::connect(address).await else {
-        return said(StatusCode::BAD_GATEWAY, "nobody is there");
+        return said(StatusCode::BAD_GATEWAY, "connection refused");
     };
     if request.method() == Method::CONNECT {
         tokio::spawn(async move {

@@ -2,12 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
-mod again;
 mod expiry;
 mod facts;
 mod log;
-mod question;
 mod refusal;
+mod request;
+mod retry;
 #[path = "../support/mod.rs"]
 mod support;
 mod waiting;

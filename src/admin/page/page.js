@@ -148,7 +148,7 @@ function verdict(status) {
   const { total } = status.history;
   const waiting = status.routes.filter((route) => route.token === "empty" || route.token === "expired");
   const why = reason(status);
-  if (status.state === "draining") return ["Draining", "warn", "It still serves what comes, and ends when nothing is in flight."];
+  if (status.state === "draining") return ["Draining", "warn", "It still serves requests, and exits when none is in flight."];
   if (status.state !== "serving") return ["Starting", "warn", "It does not listen on everything yet."];
   if (waiting.length) {
     return ["Serving, not ready", "bad", `There is no token for ${plural(waiting.length, "route", "routes")}.${why}`];
@@ -397,10 +397,10 @@ async function look() {
   } catch {
     lost ??= new Date();
     byId("lost").hidden = false;
-    put(byId("lost"), `No answer from the sidecar since ${clock(lost)}: it may have ended. What stands here is what was seen last; it is asked again on its own.`);
+    put(byId("lost"), `No response from the sidecar since ${clock(lost)}; it may have stopped. This page shows the last known state and retries.`);
     byId("state").dataset.tone = "bad";
-    put(byId("state"), "No answer");
-    document.title = "No answer – sidentity";
+    put(byId("state"), "No response");
+    document.title = "No response – sidentity";
   }
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(look, EVERY);

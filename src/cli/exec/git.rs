@@ -54,7 +54,7 @@ fn kind(key: &str) -> Option<Kind> {
 /// The variable by which `git -c` passes settings to child processes.
 pub(super) const PARAMETERS: &str = "GIT_CONFIG_PARAMETERS";
 
-/// Returns `GIT_CONFIG_PARAMETERS` with our proxy, and our bundle if there is one, in place of the caller's. All other
+/// Returns `GIT_CONFIG_PARAMETERS` with our proxy, and our bundle if there is one, instead of the caller's. All other
 /// bytes stay. Returns `None` if it names neither, or if git refuses it.
 pub(super) fn parameters(env: &Env, proxy: &str, bundle: Option<&str>) -> Option<String> {
     let text = env.text(PARAMETERS).ok()??;

@@ -141,7 +141,7 @@ fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>>
     Ok(config)
 }
 
-/// The served tokens, and the credential's name for people.
+/// The served tokens, and the human-readable name of the credential.
 struct ServedCredential {
     tokens: Tokens,
     known: KnownIdentity,
@@ -159,7 +159,7 @@ impl ServedCredential {
             Base::File(_) => false,
         };
         if is_doubtful {
-            let found = provider.instance().check_source_exists().await;
+            let found = provider.facts().check_source_exists().await;
             found.map_err(|error| error.detail().to_owned())?;
         }
         let principal = provider.policy().default_principal().clone();
@@ -246,7 +246,7 @@ async fn reload(
             Ok(greeting) => tracing::info!("SIGHUP: {greeting}"),
             Err(error) => tracing::error!(
                 help = LogEntry::ServerReloadFailed.page(),
-                "SIGHUP: nothing changes: {error}"
+                "SIGHUP: reload failed, the previous credential stays in use: {error}"
             ),
         }
     }
@@ -272,7 +272,7 @@ async fn known(
     principal: &Principal,
     timeout: Duration,
 ) -> KnownIdentity {
-    let facts = provider.instance();
+    let facts = provider.facts();
     let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
     let all = async {
         let (email, id, number, region, universe) = tokio::join!(

@@ -1,8 +1,8 @@
 //! `--sandbox`: the sidecar restricts its own access to files with Landlock (landlock(7)).
 //!
-//! If an attacker runs code in the process, that code can neither read the files of other containers on a shared
-//! volume, nor write outside configured paths, nor start a program. Network access is not restricted, because the app
-//! chooses the destinations.
+//! Code that an attacker runs in the process cannot read the files of other containers on a shared volume. It cannot
+//! write outside configured paths or start a program. Network access is not restricted, because the app chooses the
+//! destinations.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::subject::url;
 use super::url::{SourceUrl, UrlRule};
 use crate::credentials::ReadContext;
-use crate::credentials::fields::{ExpectedValue, FieldError, Fields};
+use crate::credentials::json_fields::{ExpectedValue, FieldError, Fields};
 use crate::destination::{Destination, Scheme};
 
 /// The domains of AWS partitions.

@@ -10,7 +10,7 @@ use super::aws::AwsSource;
 use super::command_line;
 use super::url::{SourceUrl, UrlRule};
 use crate::credentials::ReadContext;
-use crate::credentials::fields::{ExpectedValue, FieldError, Fields};
+use crate::credentials::json_fields::{ExpectedValue, FieldError, Fields};
 
 /// The range of `timeout_millis` of an executable.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 5_000..=120_000;

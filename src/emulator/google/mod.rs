@@ -87,7 +87,7 @@ pub struct Google {
 
 /// The system has no randomness for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no key could be made")]
+#[error("cannot generate a key")]
 pub struct NoKeys;
 
 // === impl Google ===

@@ -19,12 +19,12 @@ fn after(seconds: u64) -> SystemTime {
     start() + Duration::from_secs(seconds)
 }
 
-fn mint() -> Mint {
+fn mint() -> TokenIssuer {
     mint_of(Identity::default())
 }
 
-fn mint_of(identity: Identity) -> Mint {
-    Mint::new(identity, Arc::new(TokenSigner::new().unwrap()))
+fn mint_of(identity: Identity) -> TokenIssuer {
+    TokenIssuer::new(identity, Arc::new(TokenSigner::new().unwrap()))
 }
 
 fn id() -> RequestedToken {
@@ -43,7 +43,7 @@ fn a_token_is_reissued_until_four_minutes_are_left() {
         let next = mint.issue(&wanted, after(3361)).unwrap();
         assert_eq!(last.token, first.token);
         assert_ne!(next.token, first.token);
-        assert_eq!(next.left(unix(after(3361))), 3600);
+        assert_eq!(next.remaining(unix(after(3361))), 3600);
     }
 }
 
@@ -53,7 +53,7 @@ fn the_remaining_lifetime_counts_down() {
     let left = |at| {
         mint.issue(&RequestedToken::access(""), at)
             .unwrap()
-            .left(unix(at))
+            .remaining(unix(at))
     };
     assert_eq!(left(start()), 3600);
     assert_eq!(left(after(1)), 3599);
@@ -68,7 +68,7 @@ fn a_lifetime_under_the_margin_gives_a_new_token_each_time() {
     });
     let first = mint.issue(&RequestedToken::access(""), start()).unwrap();
     let second = mint.issue(&RequestedToken::access(""), start()).unwrap();
-    assert_eq!(first.left(unix(start())), 30);
+    assert_eq!(first.remaining(unix(start())), 30);
     assert_ne!(first.token, second.token);
 }
 

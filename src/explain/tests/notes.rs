@@ -36,7 +36,7 @@ fn notes_explain_special_cases() {
         iap.contains("Proxy-Authorization") && iap.contains("roles/iap.httpsResourceAccessor"),
         "{iap}"
     );
-    assert!(notes("https://own.test/").contains("beside the token"));
+    assert!(notes("https://own.test/").contains("in addition to the token"));
     assert!(notes("https://dev.test/").contains("a@b.c"));
     assert!(
         notes("http://port.test:8080/")

@@ -50,7 +50,7 @@ fn existing_files_are_replaced_atomically() {
     assert_eq!(read(&path), all);
     let mut seen = String::new();
     io::Read::read_to_string(&mut old, &mut seen).unwrap();
-    assert_eq!(seen, "old", "whoever reads it keeps what they began with");
+    assert_eq!(seen, "old", "an open reader keeps the old file");
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
 }
 

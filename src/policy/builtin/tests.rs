@@ -173,7 +173,7 @@ fn a_universe_that_is_not_a_domain_matches_nothing() {
 
 proptest! {
     #[test]
-    fn a_label_glued_on_without_a_dot_never_matches(
+    fn a_suffix_without_a_dot_never_matches(
         glued in "[a-z0-9]{1,12}",
         domain in prop::sample::select(vec!["googleapis.com", "run.app", "cloudfunctions.net", "s3nsapis.fr"]),
     ) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::memory::Memory;
 
 /// The maximum of unread own answers to unauthenticated callers, on all connections.
-const STRANGERS_ANSWERS: usize = 512;
+const UNAUTHENTICATED_RESPONSES: usize = 512;
 
 /// Counts the connections under one limit, and the own answers on them.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub(crate) struct Connections {
     pub(super) limit: usize,
     pub(super) memory: Memory,
     pub(super) admitted: AtomicUsize,
-    pub(super) answers: Counter,
-    pub(super) strangers_answers: Counter,
+    pub(super) own_responses: Counter,
+    pub(super) unauthenticated_responses: Counter,
 }
 
 /// Counts up to a limit.
@@ -35,8 +35,8 @@ impl Connections {
             limit,
             memory,
             admitted: AtomicUsize::new(0),
-            answers: Counter::new(limit),
-            strangers_answers: Counter::new(STRANGERS_ANSWERS),
+            own_responses: Counter::new(limit),
+            unauthenticated_responses: Counter::new(UNAUTHENTICATED_RESPONSES),
         })
     }
 

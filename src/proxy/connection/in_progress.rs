@@ -1,4 +1,4 @@
-//! One request of a connection, until its answer has ended.
+//! One request of a connection, until its response has ended.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ thread_local! {
     static OWN_ANSWER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// One request, until its answer was passed to the transport or its tunnel closed.
+/// One request, until its response was passed to the transport or its tunnel closed.
 #[derive(Debug)]
 pub(crate) struct InProgress {
     state: Arc<ConnectionState>,
@@ -27,11 +27,11 @@ pub(crate) struct InProgress {
 /// The values of [`InProgress::own`].
 const CARRIED: u8 = 0;
 const OWN: u8 = 1;
-const OWN_STRANGER: u8 = 2;
+const OWN_UNAUTHENTICATED: u8 = 2;
 
 /// An own answer was refused: too many are unread.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("too many answers wait for clients that do not read them")]
+#[error("too many responses are unread by their clients: raise --max-connections")]
 pub(crate) struct TooManyAnswers;
 
 // === impl InProgress ===
@@ -61,7 +61,7 @@ impl InProgress {
     }
 
     /// Records that the whole request was received.
-    pub(crate) fn is_whole(&self) {
+    pub(crate) fn request_completed(&self) {
         self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
     }
 
@@ -83,19 +83,19 @@ impl InProgress {
     /// # Errors
     ///
     /// Too many answers are unread.
-    pub(crate) fn answer(&self, stranger: bool) -> Result<(), TooManyAnswers> {
+    pub(crate) fn answer(&self, unauthenticated: bool) -> Result<(), TooManyAnswers> {
         let connections = &self.state.connections;
-        let (counter, own) = if stranger {
-            (&connections.strangers_answers, OWN_STRANGER)
+        let (counter, own) = if unauthenticated {
+            (&connections.unauthenticated_responses, OWN_UNAUTHENTICATED)
         } else {
-            (&connections.answers, OWN)
+            (&connections.own_responses, OWN)
         };
         if !counter.take() {
             return Err(TooManyAnswers);
         }
         self.own.store(own, Ordering::Relaxed);
-        self.state.answers.fetch_add(1, Ordering::Relaxed);
-        self.state.own.store(true, Ordering::Relaxed);
+        self.state.own_responses.fetch_add(1, Ordering::Relaxed);
+        self.state.last_write_is_own.store(true, Ordering::Relaxed);
         OWN_ANSWER.set(true);
         Ok(())
     }
@@ -105,21 +105,21 @@ impl Drop for InProgress {
     fn drop(&mut self) {
         let state = &self.state;
         let counter = match *self.own.get_mut() {
-            OWN => Some(&state.connections.answers),
-            OWN_STRANGER => Some(&state.connections.strangers_answers),
+            OWN => Some(&state.connections.own_responses),
+            OWN_UNAUTHENTICATED => Some(&state.connections.unauthenticated_responses),
             _ => None,
         };
         if let Some(counter) = counter {
             counter.give_back();
-            state.answers.fetch_sub(1, Ordering::Relaxed);
+            state.own_responses.fetch_sub(1, Ordering::Relaxed);
             // Over HTTP/2 the answer reaches the connection's buffer only now.
-            state.own.store(true, Ordering::Relaxed);
+            state.last_write_is_own.store(true, Ordering::Relaxed);
         }
         let open = Instant::now().saturating_duration_since(state.opened);
         let open = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
         state.ended.store(open, Ordering::Relaxed);
         let end = End::unpack(state.end.load(Ordering::Relaxed));
-        if end.known && !end.is_at(state.tail.load(Ordering::Relaxed)) {
+        if end.known && !end.is_at(state.last_bytes.load(Ordering::Relaxed)) {
             state.reading.store(true, Ordering::Relaxed);
         }
         state.requests.fetch_sub(1, Ordering::Relaxed);

@@ -18,9 +18,9 @@ impl CredentialProvider {
     /// Fails if the fetch fails, like a token's.
     pub(crate) async fn fetch_facts(&self) -> Result<(), Error> {
         // The account is for the log only, so an error is ignored.
-        let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
-        let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
-        let project = match self.instance.project_id().await {
+        let email = async { Ok::<_, Error>(self.facts.email(&Principal::Attached).await.ok()) };
+        let (_, email) = tokio::try_join!(self.facts.universe(), email)?;
+        let project = match self.facts.project_id().await {
             Ok(project) => project,
             // Some credential files do not name the account.
             Err(_) if self.policy.credential_name().is_file() => return Ok(()),
@@ -36,12 +36,12 @@ impl CredentialProvider {
                 Principal::Attached => tracing::info!(
                     account = &*email,
                     source = "metadata",
-                    "tokens are those of {email} from the metadata server of the project {project}",
+                    "tokens are issued to {email} by the metadata server (project {project})",
                 ),
                 other => tracing::info!(
                     account = other.account(),
                     source = "impersonation",
-                    "tokens are those of {}; the base credential is {email} from the metadata server of the project {project}",
+                    "tokens are issued to {}; the base credential is {email}, from the metadata server (project {project})",
                     other.name_of(&email),
                 ),
             }

@@ -37,18 +37,18 @@ impl CredentialProvider {
         if let Some(located) = self.known_location(service) {
             return located;
         }
-        self.instance.project_number().await?;
+        self.facts.project_number().await?;
         if service.region().is_none() {
-            self.instance.region().await?;
+            self.facts.region().await?;
         }
         service
-            .at(&self.instance.location_if_known())
+            .at(&self.facts.location_if_known())
             .map_err(|error| invalid(&error))
     }
 
     /// Returns the origin of a service, if nothing must be fetched for it.
     pub(crate) fn known_location(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
-        let home = self.instance.location_if_known();
+        let home = self.facts.location_if_known();
         let known =
             home.project_number.is_some() && (home.region.is_some() || service.region().is_some());
         known.then(|| service.at(&home).map_err(|error| invalid(&error)))

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::destination::{Destination, Host, Origin, Scheme};
-use crate::fields;
+use crate::header_lookup;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -16,12 +16,12 @@ pub(crate) fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
 /// Returns whether a browser sends the request for a page that is neither local nor at an allowed host (Fetch metadata;
 /// RFC 6454, 7).
 pub(crate) fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
-    let origins = || fields::values(headers, &header::ORIGIN);
+    let origins = || header_lookup::values(headers, &header::ORIGIN);
     let is_allowed = |origin: &HeaderValue| {
         host_of(origin.as_bytes()).is_some_and(|host| allowed.contains(&host))
     };
     // Without Origin the site is unknown.
-    let answered = fields::has(headers, &header::ORIGIN) && origins().all(is_allowed);
+    let answered = header_lookup::has(headers, &header::ORIGIN) && origins().all(is_allowed);
     (is_site(headers, b"cross-site") && !answered)
         || origins().any(|origin| !is_local_origin(origin.as_bytes(), allowed))
 }
@@ -51,7 +51,7 @@ pub(crate) fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
 }
 
 fn is_site(headers: &HeaderMap, site: &[u8]) -> bool {
-    fields::values(headers, &SEC_FETCH_SITE)
+    header_lookup::values(headers, &SEC_FETCH_SITE)
         .any(|value| value.as_bytes().eq_ignore_ascii_case(site))
 }
 

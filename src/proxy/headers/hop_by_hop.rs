@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-use crate::fields;
+use crate::header_lookup;
 
 /// The fields that `Connection` removes from a message, trailers included (RFC 9110, 7.6.1).
 ///
@@ -48,7 +48,7 @@ pub fn strip_response(headers: &mut HeaderMap) -> Named {
 fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
     let named = Named::of(headers);
     // Transfer-Encoding overrides Content-Length (RFC 9112, 6.3).
-    let chunked = fields::has(headers, &header::TRANSFER_ENCODING);
+    let chunked = header_lookup::has(headers, &header::TRANSFER_ENCODING);
     remove(headers, |name| {
         matches!(
             name.as_str(),
@@ -65,7 +65,7 @@ fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
 impl Named {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         // There may be several lines.
-        let mut names = fields::values(headers, &header::CONNECTION)
+        let mut names = header_lookup::values(headers, &header::CONNECTION)
             .flat_map(items)
             // The most frequent value, which is removed in any case.
             .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
@@ -82,11 +82,12 @@ impl Named {
 }
 
 /// Removes fields and keeps the order of the others, unlike [`HeaderMap::remove`].
-pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
-    let Some(first) = headers.keys().position(&dead) else {
+pub(crate) fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    let Some(first) = headers.keys().position(&is_removed) else {
         return;
     };
-    // The removal of the last field leaves the order as it is: takes out all fields from the end to the first dead one.
+    // Removing the last field keeps the order. Removes all fields from the last to the first match, then appends the
+    // kept ones.
     let mut tail: Vec<_> = headers
         .keys()
         .skip(first)
@@ -100,7 +101,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
         }
     }
     for (name, value, more) in tail {
-        if !dead(&name) {
+        if !is_removed(&name) {
             for value in value.into_iter().chain(more) {
                 headers.append(name.clone(), value);
             }
@@ -110,7 +111,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
 
 /// Returns whether the body has no transfer coding but chunked. Another one would stay on it without being named.
 pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
-    fields::values(headers, &header::TRANSFER_ENCODING).all(|value| {
+    header_lookup::values(headers, &header::TRANSFER_ENCODING).all(|value| {
         value
             .as_bytes()
             .trim_ascii()
@@ -132,7 +133,7 @@ fn may_be_named(name: &HeaderName) -> bool {
 }
 
 pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
-    fields::has(headers, &header::UPGRADE)
+    header_lookup::has(headers, &header::UPGRADE)
         && headers
             .get_all(header::CONNECTION)
             .iter()
@@ -145,7 +146,7 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
-    fields::values(headers, &header::TE).any(|value| lists(value, "trailers"))
+    header_lookup::values(headers, &header::TE).any(|value| lists(value, "trailers"))
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {

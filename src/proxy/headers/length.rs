@@ -3,7 +3,7 @@
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 
-use crate::fields;
+use crate::header_lookup;
 
 /// The fields do not contain one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +16,7 @@ pub struct InvalidLength;
 ///
 /// It holds different numbers, or anything that is not a number below 2^64.
 pub fn normalize_length(headers: &mut HeaderMap) -> Result<(), InvalidLength> {
-    if !fields::has(headers, &CONTENT_LENGTH) {
+    if !header_lookup::has(headers, &CONTENT_LENGTH) {
         return Ok(());
     }
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::fields;
+use crate::header_lookup;
 
 /// The field name.
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -15,7 +15,7 @@ const OWN: &[u8] = b"sidentity";
 
 /// Removes the members named `sidentity`, and every line that cannot be split unambiguously. For headers and trailers.
 pub(crate) fn drop_own(headers: &mut HeaderMap) {
-    if !fields::has(headers, &PROXY_STATUS) {
+    if !header_lookup::has(headers, &PROXY_STATUS) {
         return;
     }
     let clean = headers

@@ -68,7 +68,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         };
         // The decision for a Google API is final only once the universe is known.
         let universe_known =
-            !decision.google_api || self.provider.instance().universe_if_known().is_some();
+            !decision.google_api || self.provider.facts().universe_if_known().is_some();
         let mut original = None;
         // The response to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers
         // ignore case.
@@ -109,14 +109,14 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             || account.is_some()
             || self
                 .provider
-                .instance()
+                .facts()
                 .email_if_known(&Principal::Attached)
                 .is_some();
         if universe_known
             && account_is_known
             && let Some(token) = slot.ready(Now::at(outbound.record.started().into()))
         {
-            outbound.record.set_token(&header, self.provider.instance());
+            outbound.record.set_token(&header, self.provider.facts());
             return MaybeBoxed::inner(
                 self.inner
                     .call(authorized(outbound, decision, slot, token, header)),
@@ -127,7 +127,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         MaybeBoxed::boxed(async move {
             if decision.google_api {
                 // A token of one universe must not be sent to another: the assumed universe must be confirmed first.
-                let universe = provider.instance().universe().await?;
+                let universe = provider.facts().universe().await?;
                 if !outbound.destination.origin.host.is_under(&universe) {
                     if let Some(original) = original {
                         original.restore(&mut outbound);
@@ -139,13 +139,12 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             let token = slot.token().await?;
             if !account_is_known {
                 // For the access log only, so an error is ignored.
-                let instance = provider.instance().clone();
+                let facts = provider.facts().clone();
                 // In a task, so that the result is cached even after the timeout.
-                let fetched =
-                    tokio::spawn(async move { instance.email(&Principal::Attached).await });
+                let fetched = tokio::spawn(async move { facts.email(&Principal::Attached).await });
                 let _ = tokio::time::timeout(ACCOUNT_TIMEOUT, fetched).await;
             }
-            outbound.record.set_token(&header, provider.instance());
+            outbound.record.set_token(&header, provider.facts());
             inner
                 .call(authorized(outbound, decision, slot, token, header))
                 .await

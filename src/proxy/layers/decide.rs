@@ -47,7 +47,7 @@ impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
     fn call(&self, stripped: Stripped) -> Self::Future {
         let route = stripped.record.ingress().route();
         if let Some(decided) = route.and_then(|route| route.decision.get().cloned()) {
-            return self.go(stripped, decided);
+            return self.call_inner(stripped, decided);
         }
         if !self.provider.must_wait_for_universe(&stripped.destination) {
             return self.decide(stripped);
@@ -68,10 +68,10 @@ impl<S: ProxyService<Decided>> Decide<S> {
     fn decide(&self, stripped: Stripped) -> MaybeBoxed<S::Future> {
         let ingress = stripped.record.ingress();
         let decided = ingress.decide(&self.provider, &stripped.destination);
-        self.go(stripped, decided)
+        self.call_inner(stripped, decided)
     }
 
-    fn go(&self, stripped: Stripped, decided: DecidedCall) -> MaybeBoxed<S::Future> {
+    fn call_inner(&self, stripped: Stripped, decided: DecidedCall) -> MaybeBoxed<S::Future> {
         let Stripped {
             request,
             record,

@@ -13,7 +13,7 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
-use crate::fields;
+use crate::header_lookup;
 use crate::proxy::headers::grpc::is_grpc;
 use crate::proxy::headers::hop_by_hop::{
     is_chunked_at_most, strip_request, strip_response, wants_upgrade,
@@ -71,7 +71,8 @@ impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
         }
         HopByHopFuture {
             http2: version == Version::HTTP_2,
-            announce: version == Version::HTTP_11 && fields::has(request.headers(), &header::TE),
+            announce: version == Version::HTTP_11
+                && header_lookup::has(request.headers(), &header::TE),
             inner: self.inner.call(Stripped {
                 request,
                 record,
@@ -112,7 +113,7 @@ where
                 announce_grpc_trailers(response.headers_mut());
             }
             if *this.http2 {
-                fields::detach(response.headers_mut());
+                header_lookup::detach(response.headers_mut());
             }
         }
         Poll::Ready(Ok(response))

@@ -15,8 +15,8 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::error::Error;
+use crate::proxy::error_response::{grpc, head_only, problem};
 use crate::proxy::headers::grpc::is_grpc;
-use crate::proxy::problem::{grpc, head_only, problem};
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;

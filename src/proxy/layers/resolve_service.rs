@@ -56,14 +56,14 @@ impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
 
     fn call(&self, addressed: Addressed) -> Self::Future {
         let service = match self.service(&addressed) {
-            None => return self.go(addressed, None),
+            None => return self.call_inner(addressed, None),
             Some(Ok(service)) => service,
             Some(Err(error)) => return rejected(&addressed, bad(error.to_string())),
         };
         if addressed.request.method() == Method::CONNECT {
             if addressed.destination.origin.scheme == Scheme::Http {
                 // Each request inside the tunnel is resolved by itself.
-                return self.go(addressed, None);
+                return self.call_inner(addressed, None);
             }
             return rejected(
                 &addressed,
@@ -87,13 +87,13 @@ impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
 impl<S: ProxyService<Located>> ResolveService<S> {
     fn go_to(&self, addressed: Addressed, located: Result<Origin, Error>) -> MaybeBoxed<S::Future> {
         match located {
-            Ok(origin) => self.go(addressed, Some(origin)),
+            Ok(origin) => self.call_inner(addressed, Some(origin)),
             Err(error) => rejected(&addressed, error),
         }
     }
 
     /// Passes the request on; `service`: the origin of the service that it names.
-    fn go(&self, addressed: Addressed, service: Option<Origin>) -> MaybeBoxed<S::Future> {
+    fn call_inner(&self, addressed: Addressed, service: Option<Origin>) -> MaybeBoxed<S::Future> {
         let mut located = Located {
             request: addressed.request,
             record: addressed.record,

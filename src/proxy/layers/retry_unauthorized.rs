@@ -1,5 +1,8 @@
 //! Layer 11, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token
 //! and the request can be sent again, it is sent once more. Otherwise the app gets the 401. A 403 is never retried.
+//!
+//! The layer also counts and logs rejections: each 401 and 403 to a token, a redirect by Identity-Aware Proxy to a
+//! sign-in page, and a 401 or 403 to a request without a token ([`Unauthenticated`]).
 
 mod unauthenticated;
 
@@ -19,7 +22,7 @@ use crate::destination::Destination;
 use crate::diagnostics::AuthRejection;
 use crate::dns::Priority;
 use crate::error::Error;
-use crate::fields;
+use crate::header_lookup;
 use crate::policy::{CredentialName, Principal, inject};
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
@@ -41,7 +44,7 @@ pub(crate) struct RetryUnauthorized<S> {
 struct RetryDeps<S> {
     inner: S,
     metrics: Arc<Metrics>,
-    instance: Facts,
+    facts: Facts,
     credential: CredentialName,
     hints: Arc<RateLimiter>,
 }
@@ -55,7 +58,7 @@ pin_project! {
         First {
             #[pin]
             inner: F,
-            retry: Option<Box<Retry<S>>>,
+            retry: Option<Box<RetryContext<S>>>,
             unauthenticated: Option<Unauthenticated>,
         },
         /// The first response was a 401 or 403: fetches another token and sends the request again, if it can.
@@ -65,7 +68,7 @@ pin_project! {
 
 /// What is needed to send a request again, besides its copy.
 #[allow(missing_debug_implementations)]
-pub(crate) struct Retry<S> {
+pub(crate) struct RetryContext<S> {
     shared: Arc<RetryDeps<S>>,
     injected: Injected,
     record: Arc<RequestRecord>,
@@ -82,7 +85,7 @@ pub(crate) struct Retry<S> {
 impl<S> RetryUnauthorized<S> {
     pub(crate) fn layer(
         metrics: Arc<Metrics>,
-        instance: Facts,
+        facts: Facts,
         credential: CredentialName,
         hints: Arc<RateLimiter>,
     ) -> impl Layer<S, Service = Self> + Clone {
@@ -90,7 +93,7 @@ impl<S> RetryUnauthorized<S> {
             shared: Arc::new(RetryDeps {
                 inner,
                 metrics: metrics.clone(),
-                instance: instance.clone(),
+                facts: facts.clone(),
                 credential: credential.clone(),
                 hints: hints.clone(),
             }),
@@ -117,7 +120,7 @@ impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
         let retry = injected.map(|injected| {
             // An upgrade cannot be sent again.
             outbound.keep_copy = !outbound.wants_upgrade;
-            Box::new(Retry::new(self.shared.clone(), injected, &outbound))
+            Box::new(RetryContext::new(self.shared.clone(), injected, &outbound))
         });
         RetryUnauthorizedFuture::First {
             inner: self.shared.inner.call(outbound),
@@ -148,7 +151,7 @@ where
                     let status = response.status();
                     if is_rejection(status) {
                         if let Some(retry) = retry.take() {
-                            let future = Box::pin(retry.after(response, sent));
+                            let future = Box::pin(retry.handle_rejection(response, sent));
                             self.set(Self::Second { future });
                             continue;
                         }
@@ -168,11 +171,11 @@ where
     }
 }
 
-// === impl Retry ===
+// === impl RetryContext ===
 
-impl<S> Retry<S> {
+impl<S> RetryContext<S> {
     fn new(shared: Arc<RetryDeps<S>>, injected: Injected, outbound: &Outbound) -> Self {
-        let has_host = fields::has(outbound.request.headers(), &header::HOST);
+        let has_host = header_lookup::has(outbound.request.headers(), &header::HOST);
         Self {
             shared,
             injected,
@@ -186,8 +189,8 @@ impl<S> Retry<S> {
     }
 }
 
-impl<S: ProxyService<Outbound>> Retry<S> {
-    async fn after(
+impl<S: ProxyService<Outbound>> RetryContext<S> {
+    async fn handle_rejection(
         mut self: Box<Self>,
         rejection: Response<ResponseBody>,
         sent: Option<Box<SentRequest<RequestBody>>>,
@@ -198,9 +201,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         }
         let Some(request) = sent.and_then(|sent| sent.into_request()) else {
             // This request cannot be sent again, but the next one needs the new token.
-            self.injected
-                .slot
-                .refetch_in_background(&self.injected.token);
+            self.injected.slot.start_replacement(&self.injected.token);
             return Ok(rejection);
         };
         let Some(token) = self
@@ -260,9 +261,9 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         let trace = self.record.trace();
         // In a task: the account may have to be fetched, and the caller does not wait for it.
         tokio::spawn(async move {
-            let account = shared.instance.email(&key.principal).await.ok();
-            let project = shared.instance.project_id_if_known();
-            let holder = shared.instance.email_if_known(&Principal::Attached);
+            let account = shared.facts.email(&key.principal).await.ok();
+            let project = shared.facts.project_id_if_known();
+            let holder = shared.facts.email_if_known(&Principal::Attached);
             let credential = shared.credential.held_by(holder);
             let rejection = AuthRejection {
                 origin: &origin,

@@ -24,7 +24,7 @@ pub(crate) enum ResponseBody {
     Upstream {
         /// The content.
         body: FilteredTrailers<upstream::UpstreamBody>,
-        /// The copy of the request, if [`Outbound::keep`](super::Outbound::keep) asked for it.
+        /// The copy of the request, if [`Outbound::keep_copy`](super::Outbound::keep_copy) asked for it.
         sent: Option<Box<SentRequest<RequestBody>>>,
     },
     /// A text of the proxy's own.

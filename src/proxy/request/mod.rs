@@ -37,7 +37,7 @@ pub(crate) struct ClientConnection {
 pub(crate) struct Inbound {
     /// Head and body as hyper parsed them.
     pub(crate) request: Request<RequestBody>,
-    /// For metrics and logs.
+    /// The record of the request, reported when it ends.
     pub(crate) record: Arc<RequestRecord>,
     /// The connection that it came on.
     pub(crate) connection: ClientConnection,
@@ -48,7 +48,7 @@ pub(crate) struct Inbound {
 pub(crate) struct Addressed {
     /// Head and body.
     pub(crate) request: Request<RequestBody>,
-    /// For metrics and logs.
+    /// The record of the request, reported when it ends.
     pub(crate) record: Arc<RequestRecord>,
     /// The value that the app or the route names.
     pub(crate) destination: Destination,
@@ -59,7 +59,7 @@ pub(crate) struct Addressed {
 pub(crate) struct Located {
     /// Head and body.
     pub(crate) request: Request<RequestBody>,
-    /// For metrics and logs.
+    /// The record of the request, reported when it ends.
     pub(crate) record: Arc<RequestRecord>,
     /// Where it goes.
     pub(crate) destination: Destination,
@@ -72,7 +72,7 @@ pub(crate) struct Located {
 pub(crate) struct Stripped {
     /// Head and body.
     pub(crate) request: Request<RequestBody>,
-    /// For metrics and logs.
+    /// The record of the request, reported when it ends.
     pub(crate) record: Arc<RequestRecord>,
     /// Where it goes.
     pub(crate) destination: Destination,
@@ -87,7 +87,7 @@ pub(crate) struct Stripped {
 pub(crate) struct Decided {
     /// Head and body.
     pub(crate) request: Request<RequestBody>,
-    /// For metrics and logs.
+    /// The record of the request, reported when it ends.
     pub(crate) record: Arc<RequestRecord>,
     /// Where it goes, after the upgrade to TLS.
     pub(crate) destination: Destination,
@@ -103,7 +103,7 @@ pub(crate) struct Decided {
     pub(crate) slot: Option<Arc<Slot>>,
 }
 
-/// A request after the decision about its token: with the token, or without one.
+/// A request with its token injected, or sent without one.
 #[derive(Debug)]
 pub(crate) struct Authorized {
     /// The request as it is sent.
@@ -132,7 +132,7 @@ pub(crate) struct Injected {
 pub(crate) struct Outbound {
     /// Head and body.
     pub(crate) request: Request<RequestBody>,
-    /// For metrics and logs.
+    /// The record of the request, reported when it ends.
     pub(crate) record: Arc<RequestRecord>,
     /// Where it goes.
     pub(crate) destination: Destination,
@@ -151,7 +151,7 @@ pub(crate) struct Outbound {
 // === impl Decided ===
 
 impl Decided {
-    /// Returns the priority of the DNS look-up. Look-ups of arbitrary names must not delay routes and hosts that get a
+    /// Returns the priority of the DNS lookup. Lookups of arbitrary names must not delay routes and hosts that get a
     /// token.
     pub(super) fn dns_priority(&self) -> Priority {
         let is_granted = matches!(self.decision.grant, CredentialGrant::Token(_));

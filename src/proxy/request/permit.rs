@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
-/// A permit that can be released through a shared reference. Not a `SemaphorePermit`: the record that holds it is
-/// shared by bodies and a tunnel, and the permit is released before the record if the proxy answers itself.
+/// A permit that can be released through a shared reference. Not a `SemaphorePermit`, because bodies and a tunnel share
+/// the record that holds it. If the proxy answers itself, the permit is released before the record.
 #[derive(Debug, Default)]
 pub(super) struct HeldPermit {
     semaphore: OnceLock<Arc<Semaphore>>,

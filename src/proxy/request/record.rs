@@ -1,10 +1,10 @@
-//! The record of one request, from its head to the end of its answer.
+//! The record of one request, from its head to the end of its response.
 //!
 //! The request, both bodies and a tunnel share one [`RequestRecord`]. When the last of them is dropped, it updates the
 //! metrics and writes the access log, so a cancelled request is counted too.
 //!
 //! Its facts become known in steps. Each is one value that is set once: the destination and the decision, the
-//! credential that was attached, and the answer.
+//! credential that was attached, and the response.
 
 mod report;
 
@@ -28,7 +28,7 @@ use crate::proxy::ingress::Ingress;
 use crate::telemetry::{GaugeGuard, TraceContext};
 use crate::token::Facts;
 
-/// The record of one request and its answer.
+/// The record of one request and its response.
 pub(crate) struct RequestRecord {
     ingress: Arc<Ingress>,
     started: Instant,
@@ -39,8 +39,8 @@ pub(crate) struct RequestRecord {
     access_log: AccessLog,
     routing: OnceLock<Routing>,
     attached: OnceLock<Attached>,
-    answer: OnceLock<ResponseFacts>,
-    /// An error after the head of the answer.
+    response: OnceLock<ResponseFacts>,
+    /// An error after the head of the response.
     interruption: OnceLock<Problem>,
     transfer: Transfer,
     permit: HeldPermit,
@@ -65,15 +65,15 @@ enum Attached {
     Token {
         header: HeaderName,
         /// Knows the account of the token, perhaps only once the request has ended.
-        instance: Facts,
+        facts: Facts,
     },
 }
 
-/// How a request was answered.
+/// How a request was answered: by the upstream, or by an own answer.
 struct ResponseFacts {
-    /// `None` if the connection or stream ended without an answer.
+    /// `None` if the connection or stream ended without a response.
     status: Option<StatusCode>,
-    /// The error, if the answer is the proxy's own.
+    /// The error, if the response is an own answer.
     problem: Option<Problem>,
 }
 
@@ -108,7 +108,7 @@ impl RequestRecord {
             access_log,
             routing: OnceLock::new(),
             attached: OnceLock::new(),
-            answer: OnceLock::new(),
+            response: OnceLock::new(),
             interruption: OnceLock::new(),
             transfer: Transfer::default(),
             permit: HeldPermit::default(),
@@ -139,7 +139,7 @@ impl RequestRecord {
         self.version == Version::HTTP_2
     }
 
-    /// Returns whether it is a HEAD request, whose answer has no content.
+    /// Returns whether it is a HEAD request, whose response has no content.
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
@@ -187,18 +187,18 @@ impl RequestRecord {
     }
 
     /// Records that the request carries a token in this header.
-    pub(crate) fn set_token(&self, header: &HeaderName, instance: &Facts) {
+    pub(crate) fn set_token(&self, header: &HeaderName, facts: &Facts) {
         if self.logs_every_field() {
             let _ = self.attached.set(Attached::Token {
                 header: header.clone(),
-                instance: instance.clone(),
+                facts: facts.clone(),
             });
         }
     }
 
-    /// Records the status of the answer, unless [`RequestRecord::set_failed`] has.
+    /// Records the status of the response, unless [`RequestRecord::set_failed`] has.
     pub(crate) fn set_answered(&self, status: StatusCode) {
-        let _ = self.answer.set(ResponseFacts {
+        let _ = self.response.set(ResponseFacts {
             status: Some(status),
             problem: None,
         });
@@ -206,13 +206,13 @@ impl RequestRecord {
 
     /// Records the error that ended the request, and the status of the proxy's own answer if there is one.
     pub(crate) fn set_failed(&self, error: &Error, status: Option<StatusCode>) {
-        let _ = self.answer.set(ResponseFacts {
+        let _ = self.response.set(ResponseFacts {
             status,
             problem: Some(error.problem().clone()),
         });
     }
 
-    /// Records an error that occurred after the head of the answer was sent.
+    /// Records an error that occurred after the head of the response was sent.
     pub(crate) fn set_interrupted(&self, error: &Error) {
         let _ = self.interruption.set(error.problem().clone());
     }
@@ -230,7 +230,7 @@ impl RequestRecord {
 
     /// Records that the request was read to its end.
     pub(crate) fn request_complete(&self) {
-        self.progress.is_whole();
+        self.progress.request_completed();
     }
 
     /// Records that the rest of the request's body will not be read.

@@ -24,12 +24,12 @@ impl Transfer {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The answer was sent to its end. If the app closes the connection now, it has not cancelled.
+    /// The response was sent to its end. If the app closes the connection now, it has not cancelled.
     pub(crate) fn complete(&self) {
         self.complete.store(true, Ordering::Relaxed);
     }
 
-    /// The app went away while it sent its body, so it does not read the answer.
+    /// The app went away while it sent its body, so it does not read the response.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
@@ -47,7 +47,7 @@ impl Transfer {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the app received the whole answer.
+    /// Returns whether the app received the whole response.
     pub(super) fn is_delivered(&self) -> bool {
         self.complete.load(Ordering::Relaxed) && !self.abandoned.load(Ordering::Relaxed)
     }

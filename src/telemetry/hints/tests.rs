@@ -242,7 +242,7 @@ fn an_app_that_rejects_the_certificate_gets_a_hint() {
     };
     let message = said(Some("/ca"));
     for wanted in [
-        "https://a.run.app: received fatal alert: UnknownCA",
+        "https://a.run.app failed: received fatal alert: UnknownCA",
         "SSL_CERT_FILE=/ca/bundle.pem",
         "NODE_EXTRA_CA_CERTS=/ca/ca.pem",
         "-Djavax.net.ssl.trustStore=/ca/truststore.p12",

@@ -1,4 +1,4 @@
-//! The state of a slot beside its token: the fetch in flight, the last failure, and when the next fetch may begin.
+//! The state of a slot, without its token: the fetch in flight, the last failure, and when the next fetch may begin.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// Below this remaining time, [`SHORT_PAUSE`] applies.
 const SHORT: Duration = Duration::from_secs(60);
 /// The shortest time between two fetches that an upstream's 401 causes.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+const REPLACEMENT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The fetch in flight, the last failure, and the pauses of one slot.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct FetchState {
     /// The earliest time of the next fetch after one that returned no fresh token. Ignored without a usable token.
     next_refresh: Option<Deadline>,
     /// The earliest time of the next fetch because of a 401.
-    next_renewal: Option<Deadline>,
+    next_replacement: Option<Deadline>,
     /// An upstream rejected the current token with 401.
     suspect: bool,
     fetched_at: Option<SystemTime>,
@@ -72,19 +72,19 @@ impl FetchState {
     }
 
     /// Like [`plan_fetch`](Self::plan_fetch), after an upstream has rejected the current token. Starts at most one
-    /// fetch in [`RENEWAL_INTERVAL`].
-    pub(super) fn plan_renewal(&mut self, now: Now, limit: Duration) -> Option<FetchPlan> {
+    /// fetch in [`REPLACEMENT_INTERVAL`].
+    pub(super) fn plan_replacement(&mut self, now: Now, limit: Duration) -> Option<FetchPlan> {
         self.suspect = true;
         if let Some(fetch) = self.current_fetch(now, limit) {
             return Some(fetch.join());
         }
         let too_soon = self
-            .next_renewal
+            .next_replacement
             .is_some_and(|next| !next.left(now).is_zero());
         if too_soon || self.backoff.left(now).is_some() {
             return None;
         }
-        self.next_renewal = Some(now.after(RENEWAL_INTERVAL));
+        self.next_replacement = Some(now.after(REPLACEMENT_INTERVAL));
         Some(self.start(now))
     }
 
@@ -130,12 +130,12 @@ impl FetchState {
             } else {
                 PAUSE
             };
-            now.after(pause.min(token.usable(now)))
+            now.after(pause.min(token.time_to_expired(now)))
         });
         (to_store, result)
     }
 
-    /// Records a failure. It causes no backoff if the instance was suspended meanwhile (`suspended`), or if another
+    /// Records a failure. It causes no backoff if the instance was suspended during the fetch (`suspended`), or if another
     /// fetch has replaced this one: the failure says nothing about the server.
     pub(super) fn failed(
         &mut self,

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::endpoint::EndpointClient;
 use super::lateness::check_lateness;
-use super::{Fetching, TokenSource, login, message};
+use super::{FetchFuture, TokenSource, login, message};
 use crate::credentials::AuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, USER_ID_TOKENS};
@@ -126,7 +126,11 @@ impl TokenSource for AuthorizedUserSource {
         true
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.token(key, priority))
     }
 
@@ -134,7 +138,7 @@ impl TokenSource for AuthorizedUserSource {
         self.client.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let known = match fact {
             Fact::Email(_) => self.file.email.as_deref(),
             Fact::Universe => Some(DEFAULT_UNIVERSE),

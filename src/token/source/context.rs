@@ -1,4 +1,4 @@
-//! The parts of the process that a source may use: tokens of other principals, and facts.
+//! What a source may use of the process besides its own client.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -8,7 +8,7 @@ use crate::token::facts::{Facts, FactsInner};
 use crate::token::fetch_error::FetchError;
 use crate::token::slot::Slot;
 
-/// The cache and the facts of the process. Both hold the sources, so these references are weak. Clones share one
+/// The tokens of other principals, and the facts. Cache and facts hold the sources, so these references are weak. Clones share one
 /// context.
 #[derive(Clone, Debug, Default)]
 pub(in crate::token) struct SourceContext(Arc<ContextRefs>);

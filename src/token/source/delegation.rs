@@ -16,7 +16,7 @@ use super::impersonation::Impersonator;
 use super::lateness::check_lateness;
 use super::message::token as token_clause;
 use super::signed_jwt::validity;
-use super::{Fetching, TokenSource, iam};
+use super::{FetchFuture, TokenSource, iam};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{DEFAULT_UNIVERSE, Delegated, Principal, TokenKey};
 use crate::token::clock::Now;
@@ -150,7 +150,11 @@ impl TokenSource for DelegationSource {
         matches!(principal, Principal::Delegated(_))
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(async move {
             match &key.principal {
                 Principal::Delegated(delegated) => self.token(delegated, key, priority).await,
@@ -166,7 +170,7 @@ impl TokenSource for DelegationSource {
         self.0.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let email = match fact {
             Fact::Email(principal) => principal.account().map(str::to_owned),
             _ => None,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::limits::FetchLimits;
+use super::fetch_limits::FetchLimits;
 use super::message::words;
 use super::request_secrets::RequestSecrets;
 use super::transport::{OpenTransport, Transport};
@@ -292,7 +292,7 @@ fn no_answer(error: &Error) -> AttemptError {
         | ErrorKind::DnsTimeout
         | ErrorKind::Unroutable => (TokenFault::Unreachable, true),
         ErrorKind::ConnectionTerminated | ErrorKind::LimitReached => (TokenFault::Failing, true),
-        // The connection broke during the handshake.
+        // The connection was closed during the handshake.
         ErrorKind::TlsProtocol if error.is_transient() => (TokenFault::Unreachable, true),
         ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol => {
             (TokenFault::WrongServer, false)

@@ -18,7 +18,7 @@ use super::endpoint::EndpointClient;
 use super::iam::CLOUD_PLATFORM;
 use super::lateness::check_lateness;
 use super::subject::SubjectTokens;
-use super::{Fetching, TokenSource, message};
+use super::{FetchFuture, TokenSource, message};
 use crate::credentials::{ExternalAccount, OAuthClient};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
@@ -181,7 +181,11 @@ impl TokenSource for ExternalAccountSource {
         *principal == Principal::Attached
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.token(key, priority))
     }
 
@@ -189,7 +193,7 @@ impl TokenSource for ExternalAccountSource {
         self.subject.own_time() + self.client.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let project = self
             .file
             .quota_project

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::endpoint::EndpointClient;
 use super::external_account::basic;
 use super::lateness::check_lateness;
-use super::{Fetching, TokenSource, login, message};
+use super::{FetchFuture, TokenSource, login, message};
 use crate::credentials::ExternalAccountAuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
@@ -97,7 +97,11 @@ impl TokenSource for WorkforceUserSource {
         *principal == Principal::Attached
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.token(key, priority))
     }
 
@@ -105,7 +109,7 @@ impl TokenSource for WorkforceUserSource {
         self.client.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let known = match fact {
             Fact::Universe => Some(&self.file.universe),
             // The quota project may be another one than that of the app's resources.

@@ -20,7 +20,7 @@ use super::endpoint::EndpointClient;
 use super::iam::{self, CLOUD_PLATFORM, RequiredRole, TargetAccount};
 use super::quota_project::QuotaProjects;
 use super::transport::OpenTransport;
-use super::{Fetching, TokenSource};
+use super::{FetchFuture, TokenSource};
 use crate::config::UpstreamConfig;
 use crate::credentials::CredentialFile;
 use crate::error::{Error, SourceKind, TokenFault};
@@ -389,7 +389,11 @@ impl TokenSource for ImpersonationSource {
         }
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.0.token(key, priority))
     }
 
@@ -397,7 +401,7 @@ impl TokenSource for ImpersonationSource {
         self.0.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let file = self.0.file.as_ref();
         let known = match fact {
             Fact::Email(Principal::Attached) => file.map(|file| file.account.email().to_owned()),

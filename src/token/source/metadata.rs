@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use http::{StatusCode, response};
 
+use super::fetch_limits::FetchLimits;
 use super::lateness::check_lateness;
-use super::limits::FetchLimits;
 use super::message::words;
-use super::{Fetching, TokenSource};
+use super::{FetchFuture, TokenSource};
 use crate::config::MetadataServer;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
@@ -256,7 +256,11 @@ impl TokenSource for MetadataClient {
         matches!(principal, Principal::Attached | Principal::Account(_))
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.token(key, priority))
     }
 
@@ -264,7 +268,7 @@ impl TokenSource for MetadataClient {
         self.0.limits.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         Box::pin(self.fetch_fact(fact))
     }
 }

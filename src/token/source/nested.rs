@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fetching, TokenSource};
+use super::{FetchFuture, TokenSource};
 use crate::error::SourceKind;
 use crate::policy::{Principal, TokenKey};
 use crate::token::fact::Fact;
@@ -29,7 +29,11 @@ impl TokenSource for NestedSource {
         *principal == Principal::Source
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         self.0.fetch(key, priority)
     }
 
@@ -37,7 +41,7 @@ impl TokenSource for NestedSource {
         self.0.time_limit()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         self.0.fact(match fact {
             Fact::Email(_) => Fact::Email(&Principal::Attached),
             fact => fact,

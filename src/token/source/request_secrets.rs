@@ -70,8 +70,8 @@ impl RequestSecrets {
     }
 }
 
-/// Adds the value of a header: the whole, what follows the scheme (`Bearer`), the pair and the password of `Basic`, and
-/// the parts of a list such as that of `Cookie`.
+/// Adds the value of a header and its secret parts: the text after the scheme (`Bearer`), the pair and the password of
+/// `Basic`, and the items of a list (`Cookie`).
 fn add_value(value: &str, secrets: &mut Vec<String>) {
     let value = value.trim();
     secrets.push(value.to_owned());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Fetching, TokenSource};
+use super::{FetchFuture, TokenSource};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey};
 use crate::token::clock::Now;
@@ -17,7 +17,7 @@ use crate::token::value::Token;
 pub(in crate::token) const TIMEOUT: Duration = Duration::from_secs(8);
 
 type Result = std::result::Result<Token, FetchError>;
-type Script = dyn Fn(usize) -> Fetching<'static, Token> + Send + Sync;
+type Script = dyn Fn(usize) -> FetchFuture<'static, Token> + Send + Sync;
 
 /// Calls a function with the number of the fetch, which starts at 1.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl TokenSource for Scripted {
         true
     }
 
-    fn fetch<'a>(&'a self, _: &'a TokenKey, _: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(&'a self, _: &'a TokenKey, _: &'a FetchPriority) -> FetchFuture<'a, Token> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         (self.script)(call)
     }

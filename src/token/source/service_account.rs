@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::endpoint::{self, EndpointClient};
 use super::lateness::check_lateness;
-use super::{Fetching, TokenSource, delegation, jwt, message};
+use super::{FetchFuture, TokenSource, delegation, jwt, message};
 use crate::credentials::{EndpointUrl, ServiceAccount};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{CLOUD_PLATFORM, DEFAULT_UNIVERSE, Delegated, Principal, TokenKey, TokenKind};
@@ -322,7 +322,11 @@ impl TokenSource for ServiceAccountSource {
         true
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.token(key, priority))
     }
 
@@ -330,7 +334,7 @@ impl TokenSource for ServiceAccountSource {
         self.client.timeout()
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let known = match fact {
             Fact::Email(Principal::Delegated(delegated)) => Some(&delegated.subject),
             Fact::Email(_) => Some(&self.file.email),

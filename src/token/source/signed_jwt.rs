@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::impersonation::Impersonator;
 use super::lateness::check_lateness;
 use super::message::token as token_clause;
-use super::{Fetching, TokenSource, iam};
+use super::{FetchFuture, TokenSource, iam};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
@@ -94,7 +94,11 @@ impl TokenSource for SignedJwtSource {
         matches!(kind, TokenKind::Jwt { .. })
     }
 
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        priority: &'a FetchPriority,
+    ) -> FetchFuture<'a, Token> {
         Box::pin(self.token(key, priority))
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::MetadataClient;
-use super::{Fetching, TokenSource, TokenSources};
+use super::{FetchFuture, TokenSource, TokenSources};
 use crate::config::MetadataServer;
 use crate::destination::Host;
 use crate::error::{SourceKind, TokenFault};
@@ -74,7 +74,7 @@ impl TokenSource for TokenFile {
         *principal == self.principal
     }
 
-    fn fetch<'a>(&'a self, _: &'a TokenKey, _: &'a FetchPriority) -> Fetching<'a, Token> {
+    fn fetch<'a>(&'a self, _: &'a TokenKey, _: &'a FetchPriority) -> FetchFuture<'a, Token> {
         Box::pin(async { self.read() })
     }
 
@@ -82,7 +82,7 @@ impl TokenSource for TokenFile {
         Duration::from_secs(1)
     }
 
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> FetchFuture<'a, Option<String>> {
         let known = match fact {
             Fact::Email(_) => Some(EMAIL),
             Fact::ProjectId => Some("file-project"),

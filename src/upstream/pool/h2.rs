@@ -163,7 +163,7 @@ impl<B: SendableBody> Http2Connection<B> {
         }
     }
 
-    /// Handles the failure of a request. If the upstream is going away or the connection broke, no further request uses
+    /// Handles the failure of a request. If the upstream is going away or the connection was closed, no further request uses
     /// the connection.
     pub(in crate::upstream) fn failed(&self, error: &hyper::Error) {
         if is_going_away(error) || is_broken(error) {

@@ -32,7 +32,7 @@ pub(in crate::upstream) struct ConnectionGuard {
     connection: Option<Arc<dyn Release>>,
     parts: ReleasedParts,
     /// The connection cannot carry another request.
-    spoilt: bool,
+    not_reusable: bool,
 }
 
 /// The values that are released with the guard.
@@ -72,7 +72,7 @@ impl<B: SendableBody> Lease<B> {
                     _permit: Some(permit),
                     cancel: None,
                 },
-                spoilt: false,
+                not_reusable: false,
             },
             needs_check,
         }
@@ -85,7 +85,7 @@ impl<B: SendableBody> Lease<B> {
             guard: ConnectionGuard {
                 connection: Some(connection),
                 parts: ReleasedParts::default(),
-                spoilt: false,
+                not_reusable: false,
             },
             needs_check,
         }
@@ -109,8 +109,8 @@ impl ConnectionGuard {
     }
 
     /// Marks a connection of HTTP/1.1 that cannot be reused, because the request's body will not be sent.
-    pub(in crate::upstream) fn spoil(&mut self) {
-        self.spoilt = true;
+    pub(in crate::upstream) fn mark_not_reusable(&mut self) {
+        self.not_reusable = true;
     }
 
     /// Returns the memory budget of the connection.
@@ -127,7 +127,7 @@ impl ConnectionGuard {
 
     fn end(&mut self, complete: bool) {
         if let Some(connection) = self.connection.take() {
-            let complete = complete && !self.spoilt;
+            let complete = complete && !self.not_reusable;
             connection.ended(std::mem::take(&mut self.parts), complete);
         }
     }

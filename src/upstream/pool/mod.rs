@@ -25,7 +25,7 @@ pub(super) use self::target_pool::Pool;
 use super::cancellable_body::SendableBody;
 use super::dial::Dialer;
 use super::failure::Failure;
-use super::target::{Address, Target};
+use super::target::{RequestTarget, Target};
 use crate::config;
 use crate::error::ErrorKind;
 use crate::lock::lock;
@@ -118,7 +118,7 @@ impl<B: SendableBody> Pools<B> {
             .dialer
             .proxy(&target.origin)
             .filter(|_| target.proxy_may_read);
-        let address = Address::new(&target.origin, proxy.cloned()).ok_or_else(|| {
+        let address = RequestTarget::new(&target.origin, proxy.cloned()).ok_or_else(|| {
             Failure::new(
                 ErrorKind::BadRequest,
                 format!(
@@ -156,7 +156,7 @@ impl<B: SendableBody> Pools<B> {
     }
 
     /// Returns whether connections must not idle: requests wait for a permit, or the memory budget is used up.
-    fn is_crowded(&self) -> bool {
+    fn is_over_idle_limit(&self) -> bool {
         self.waiters.load(Ordering::Relaxed) > 0 || self.memory.is_over()
     }
 

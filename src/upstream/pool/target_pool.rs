@@ -23,7 +23,7 @@ use crate::memory::Memory;
 use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::failure::Failure;
 use crate::upstream::idle_since::IdleSince;
-use crate::upstream::target::{Address, Target};
+use crate::upstream::target::{RequestTarget, Target};
 use crate::upstream::tls::AlpnOffer;
 
 /// The connections of one target, and the requests that wait for one.
@@ -33,7 +33,7 @@ use crate::upstream::tls::AlpnOffer;
 /// each dial serves at least one of them.
 pub(in crate::upstream) struct Pool<B> {
     pub(super) target: Target,
-    pub(in crate::upstream) address: Address,
+    pub(in crate::upstream) address: RequestTarget,
     pub(super) limits: PoolLimits,
     pub(super) idle_timeout: Duration,
     idle_count: Arc<IdleCount>,
@@ -76,7 +76,7 @@ pub(super) enum UpstreamProtocol {
 // === impl Pool ===
 
 impl<B: SendableBody> Pool<B> {
-    pub(super) fn new(target: Target, address: Address, pools: &Arc<Pools<B>>) -> Self {
+    pub(super) fn new(target: Target, address: RequestTarget, pools: &Arc<Pools<B>>) -> Self {
         Self {
             address,
             limits: pools.limits,
@@ -89,7 +89,7 @@ impl<B: SendableBody> Pool<B> {
             pools: Arc::downgrade(pools),
             high_priority: AtomicBool::new(false),
             state: Mutex::new(PoolState {
-                protocol: match target.offer() {
+                protocol: match target.alpn_offer() {
                     AlpnOffer::Both => None,
                     AlpnOffer::Http1 => Some(UpstreamProtocol::Http1),
                     AlpnOffer::Http2 => Some(UpstreamProtocol::Http2),
@@ -104,7 +104,7 @@ impl<B: SendableBody> Pool<B> {
         }
     }
 
-    /// Raises the priority of the target's name look-ups, queued ones included.
+    /// Raises the priority of the target's name lookups, queued ones included.
     pub(in crate::upstream) fn raise(&self, priority: Priority, pools: &Pools<B>) {
         if priority == Priority::High
             && !self.high_priority.load(Ordering::Relaxed)
@@ -227,7 +227,7 @@ impl<B: SendableBody> Pool<B> {
             return;
         };
         // A request waits for a permit, perhaps for another target: the connection is closed.
-        if pools.is_crowded() {
+        if pools.is_over_idle_limit() {
             return;
         }
         self.state().idle.push(connection, self.limits.idle);
@@ -244,7 +244,7 @@ impl<B: SendableBody> Pool<B> {
         if waiting {
             self.serve(false);
         } else if idle && let Some(pools) = self.pools.upgrade() {
-            if pools.is_crowded() {
+            if pools.is_over_idle_limit() {
                 self.state().streams.close_idle();
             }
             pools.trim_idle();

@@ -65,11 +65,11 @@ impl ConnectResponseReader {
                 return Err(Invalid::NotHttp);
             }
             if *byte == b'\n' && (self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n")) {
-                let answer = ConnectResponse::parse(&std::mem::take(&mut self.head))?;
-                match answer.status {
+                let response = ConnectResponse::parse(&std::mem::take(&mut self.head))?;
+                match response.status {
                     101 => return Err(Invalid::Switched),
                     100..=199 => self.interim += 1,
-                    _ => return Ok((at + 1, Some(answer))),
+                    _ => return Ok((at + 1, Some(response))),
                 }
                 if self.interim > INTERIM {
                     return Err(Invalid::Interim);
@@ -176,10 +176,10 @@ pub(super) fn read_in_pieces(
     let mut reader = ConnectResponseReader::default();
     let mut rest = bytes;
     for piece in bytes.chunks(size.max(1)) {
-        let (taken, answer) = reader.read(piece)?;
+        let (taken, response) = reader.read(piece)?;
         rest = rest.get(taken..).unwrap_or_default();
-        if let Some(answer) = answer {
-            return Ok(Some((answer, rest)));
+        if let Some(response) = response {
+            return Ok(Some((response, rest)));
         }
         assert_eq!(
             taken,

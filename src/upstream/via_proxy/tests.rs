@@ -14,14 +14,14 @@ fn status(bytes: &str) -> u16 {
 #[test]
 fn bytes_after_the_head_belong_to_the_tunnel() {
     for size in [1, 2, 3, 7, 1000] {
-        let (answer, rest) = read(
+        let (response, rest) = read(
             b"HTTP/1.1 200 Connection established\r\n\r\n\x16\x03rest",
             size,
         )
         .unwrap()
         .unwrap();
-        assert!(answer.is_success());
-        assert_eq!(answer.reason, "Connection established");
+        assert!(response.is_success());
+        assert_eq!(response.reason, "Connection established");
         assert_eq!(rest, b"\x16\x03rest");
     }
 }
@@ -37,8 +37,8 @@ fn any_2xx_opens_the_tunnel_even_with_body_fields() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 x\r\na: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ] {
-        let (answer, rest) = read(head.as_bytes(), 5).unwrap().unwrap();
-        assert!(answer.is_success(), "{head}");
+        let (response, rest) = read(head.as_bytes(), 5).unwrap().unwrap();
+        assert!(response.is_success(), "{head}");
         assert!(rest.is_empty(), "{head}");
     }
     assert_eq!(

@@ -108,11 +108,11 @@ async fn a_reload_to_a_program_is_refused_inside_the_sandbox() {
     sidecar.signal("HUP");
     let ended = |line: &Value| {
         let message = line["message"].as_str().unwrap_or_default();
-        message.starts_with("reloaded: ") || message.starts_with("not reloaded")
+        message.starts_with("reloaded: ") || message.starts_with("reload failed")
     };
     let line = sidecar.logged_since(before, ended).await;
     let message = line["message"].as_str().unwrap();
-    assert_eq!(message.starts_with("not reloaded"), is_on, "{message}");
+    assert_eq!(message.starts_with("reload failed"), is_on, "{message}");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_reload_to_a_token_outside_the_sandbox_is_refused() {
     symlink(&elsewhere, &linked).unwrap();
     let ended = |line: &Value| {
         let message = line["message"].as_str().unwrap_or_default();
-        message.starts_with("reloaded: ") || message.starts_with("not reloaded")
+        message.starts_with("reloaded: ") || message.starts_with("reload failed")
     };
     let beside = google.text_file("beside", &google.subject());
     let missing = folder.path().join("later");
@@ -145,7 +145,7 @@ async fn a_reload_to_a_token_outside_the_sandbox_is_refused() {
         sidecar.signal("HUP");
         let line = sidecar.logged_since(before, ended).await;
         let message = line["message"].as_str().unwrap();
-        assert_eq!(message.starts_with("not reloaded"), refused, "{message}");
+        assert_eq!(message.starts_with("reload failed"), refused, "{message}");
         if refused {
             let said = format!("names the file {}", path.display());
             let log = sidecar.log();

@@ -111,9 +111,9 @@ async fn an_endpoint_that_speaks_another_protocol_is_a_retryable_error() {
 
 #[tokio::test]
 async fn an_unreachable_endpoint_is_a_retryable_error() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = nobody.local_addr().unwrap().port();
-    drop(nobody);
+    let closed_listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = closed_listener.local_addr().unwrap().port();
+    drop(closed_listener);
     assert_retryable_at(port).await;
 }
 

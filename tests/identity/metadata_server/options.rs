@@ -76,9 +76,9 @@ async fn options_of_real_tokens_exclude_those_of_the_emulator() {
 
 #[tokio::test]
 async fn without_any_credential_it_reports_that_once_and_ends() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = nobody.local_addr().unwrap().to_string();
-    drop(nobody);
+    let closed_listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = closed_listener.local_addr().unwrap().to_string();
+    drop(closed_listener);
     let none = "no credentials were found";
     for (credentials, variable, words) in [
         ("auto", ("NO_GCE_CHECK", "true"), none),

@@ -22,7 +22,7 @@ async fn sighup_changes_the_upstream_proxy() {
         sidecar.signal("HUP");
         let ended = |line: &serde_json::Value| {
             let message = line["message"].as_str().unwrap_or_default();
-            message.starts_with("reloaded: ") || message.starts_with("not reloaded")
+            message.starts_with("reloaded: ") || message.starts_with("reload failed")
         };
         let line = sidecar.logged_since(before, ended).await;
         line["message"].as_str().unwrap().starts_with("reloaded")

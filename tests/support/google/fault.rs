@@ -1,4 +1,4 @@
-//! Faults of the token endpoints: what is sent in place of a strict response.
+//! Faults of the token endpoints: what is sent instead of a strict response.
 
 use std::io;
 use std::pin::Pin;

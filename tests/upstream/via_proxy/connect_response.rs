@@ -106,12 +106,12 @@ async fn a_proxy_that_breaks_http_is_an_error() {
         (
             String::new(),
             ErrorKind::ConnectionTerminated,
-            "before the answer to CONNECT",
+            "before the response to CONNECT",
         ),
         (
             "HTTP/1.1 200 O".to_owned(),
             ErrorKind::ConnectionTerminated,
-            "before the answer to CONNECT",
+            "before the response to CONNECT",
         ),
     ] {
         let words = [words, "https://api.example through the proxy"];
@@ -132,7 +132,7 @@ async fn a_silent_proxy_fails_after_the_timeout() {
         .client();
     for answer in ["", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 20"] {
         let words = [
-            "no answer to CONNECT api.example:443 within 300ms",
+            "no response to CONNECT api.example:443 within 300ms",
             "through the proxy",
         ];
         fails_on(

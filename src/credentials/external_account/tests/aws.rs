@@ -154,7 +154,7 @@ fn an_unsupported_aws_configuration_is_an_error() {
 }
 
 #[test]
-fn a_key_in_the_environment_that_is_none_is_an_error_with_the_variables_name() {
+fn an_invalid_key_in_the_environment_is_an_error_with_the_variables_name() {
     let (long_secret, long_token) = ("s".repeat(257), "t".repeat(16_385));
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "AKIA EVIL"),

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use super::bad;
 use crate::destination::{Origin, Scheme};
 use crate::error::Error;
-use crate::fields;
+use crate::header_lookup;
 use crate::proxy::headers::hop_by_hop::is_chunked_at_most;
 use crate::proxy::headers::host::host_text;
 use crate::proxy::request::body::RequestBody;
@@ -88,8 +88,8 @@ pub(super) fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
 /// Rejects a `CONNECT` with content (RFC 9110, 9.3.6), because its bytes may be meant for the tunnel.
 pub(super) fn check_connect(headers: &HeaderMap) -> Result<(), Error> {
     let is_empty = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
-    if fields::has(headers, &header::TRANSFER_ENCODING)
-        || !fields::values(headers, &header::CONTENT_LENGTH).all(is_empty)
+    if header_lookup::has(headers, &header::TRANSFER_ENCODING)
+        || !header_lookup::values(headers, &header::CONTENT_LENGTH).all(is_empty)
     {
         return Err(bad(
             "a CONNECT request has no content: omit Content-Length and Transfer-Encoding",
@@ -100,8 +100,8 @@ pub(super) fn check_connect(headers: &HeaderMap) -> Result<(), Error> {
 
 /// Rejects requests with both length headers (request smuggling; RFC 9112, 6.3) and codings other than chunked.
 pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
-    if fields::has(headers, &header::TRANSFER_ENCODING)
-        && fields::has(headers, &header::CONTENT_LENGTH)
+    if header_lookup::has(headers, &header::TRANSFER_ENCODING)
+        && header_lookup::has(headers, &header::CONTENT_LENGTH)
     {
         return Err(bad(
             "the request has both Transfer-Encoding and Content-Length",

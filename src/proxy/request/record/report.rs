@@ -18,15 +18,15 @@ impl RequestRecord {
     pub(super) fn report(&self) {
         let ended = Instant::now();
         let took = ended.saturating_duration_since(self.started);
-        let outcome = self.outcome();
-        let code = outcome.map_or(Code::CANCELLED, Code::from);
+        let status = self.delivered_status();
+        let code = status.map_or(Code::CANCELLED, Code::from);
         let credential = self.credential();
-        let ending = self.ending(credential, code);
+        let outcome = self.outcome(credential, code);
         let metrics = &self.ingress.metrics;
         metrics.request_finished(credential.unwrap_or(Credential::None), code, took);
-        metrics.ended(ended, ending, self.latency(took));
+        metrics.record_history(ended, outcome, self.latency(took));
         if let (RequestOutcome::UpstreamError, Some(status), Some(destination)) =
-            (ending, outcome, self.destination())
+            (outcome, status, self.destination())
         {
             let recent = metrics.recent();
             recent.upstream_error(&destination.origin, status, &self.ingress.name);
@@ -44,12 +44,12 @@ impl RequestRecord {
     fn log(&self, credential: Option<Credential>, code: Code, latency: Duration) {
         let decision = self.decision();
         let attached = match self.attached.get() {
-            Some(Attached::Token { header, instance }) => {
-                token_key(decision).map(|key| (header, instance, key))
+            Some(Attached::Token { header, facts }) => {
+                token_key(decision).map(|key| (header, facts, key))
             }
             Some(Attached::Nothing) | None => None,
         };
-        let email = attached.and_then(|(_, instance, key)| instance.email_if_known(&key.principal));
+        let email = attached.and_then(|(_, facts, key)| facts.email_if_known(&key.principal));
         access_log(
             self.access_log,
             &AccessRecord {
@@ -85,20 +85,23 @@ impl RequestRecord {
     }
 
     fn status(&self) -> Option<StatusCode> {
-        self.answer.get()?.status
+        self.response.get()?.status
     }
 
-    /// The status, if the app received the whole answer.
-    fn outcome(&self) -> Option<StatusCode> {
+    /// The status, if the app received the whole response.
+    fn delivered_status(&self) -> Option<StatusCode> {
         self.status().filter(|_| self.transfer.is_delivered())
     }
 
     fn problem(&self) -> Option<&Problem> {
-        let answered = self.answer.get().and_then(|answer| answer.problem.as_ref());
-        answered.or_else(|| self.interruption.get())
+        let of_response = self
+            .response
+            .get()
+            .and_then(|response| response.problem.as_ref());
+        of_response.or_else(|| self.interruption.get())
     }
 
-    fn ending(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
+    fn outcome(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
         let carried_token = matches!(credential, Some(Credential::Access | Credential::Id));
         match (self.problem().map(Problem::kind), code.status()) {
             // The challenge that a client expects before it sends its credentials.
@@ -116,7 +119,7 @@ impl RequestRecord {
             .is_none_or(|problem| self.ingress.logs_rejection(self.access_log, problem.kind()))
     }
 
-    /// How long the answer took; `None` for a tunnel, which lasts as long as its ends keep it open.
+    /// How long the response took; `None` for a tunnel, which lasts as long as its ends keep it open.
     fn latency(&self, took: Duration) -> Option<Duration> {
         let tunnel = self.method == Method::CONNECT
             || self.status() == Some(StatusCode::SWITCHING_PROTOCOLS);

@@ -140,7 +140,7 @@ async fn run(scripts: Vec<FetchScript>, steps: Vec<Step>) {
             Step::Reject => {
                 if let Some(token) = &served {
                     rejections += 1;
-                    rig.slot.refetch_in_background(token);
+                    rig.slot.start_replacement(token);
                 }
             }
             Step::Suspend(by) => {

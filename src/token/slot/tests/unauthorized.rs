@@ -31,7 +31,7 @@ async fn a_rejected_token_is_replaced_by_one_fetch_for_all() {
 async fn a_request_that_cannot_be_sent_again_starts_a_fetch() {
     let rig = lives(&[3600]);
     let suspect = rig.slot.token().await.unwrap();
-    rig.slot.refetch_in_background(&suspect);
+    rig.slot.start_replacement(&suspect);
     assert_eq!(rig.calls(), 1, "it does not wait");
     settle().await;
     assert_eq!(rig.get_at_once().await, "T2");

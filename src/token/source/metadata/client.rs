@@ -48,13 +48,13 @@ pub(super) struct BufferedResponse {
 /// The reason why there is no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
-    #[error("no connection: {0}")]
+    #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("no connection: {0}")]
+    #[error("cannot connect: {0}")]
     Resolve(Unresolved),
     #[error("no connection within {} s", .0.as_secs_f32())]
     ConnectTimeout(Duration),
-    #[error("the connection broke: {0}")]
+    #[error("the connection was closed: {0}")]
     ConnectionBroken(BoxError),
     #[error("the response is not HTTP")]
     NoHttp,

@@ -84,7 +84,7 @@ async fn read_by(
         thread.spawn(move || {
             let result = read(&path);
             drop(permit);
-            // Nobody may wait any more.
+            // The receiver may have been dropped.
             let _ = sender.send(result);
         })?;
         done.await.map_err(io::Error::other)?

@@ -56,7 +56,7 @@ struct ExecutableResponse {
     message: Option<Text>,
 }
 
-/// A text, or a number in place of a text.
+/// A text, or a number instead of a text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {

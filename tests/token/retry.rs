@@ -117,7 +117,7 @@ async fn an_unreachable_server_is_an_error_with_advice() {
     let failed = error(&slot).await;
     assert_eq!(failed.kind(), ErrorKind::TokenUnavailable);
     for words in [
-        "no connection",
+        "cannot connect",
         "refused",
         "GCE_METADATA_HOST",
         "5 attempts",

@@ -1,9 +1,9 @@
-//! Header fields: fast look-ups of those that most messages do not have, and copies of values.
+//! Header fields: fast lookups of those that most messages do not have, and copies of values.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Among this number of names, comparing each is faster than hashing. In longer heads a look-up hashes, so that its
+/// Among this number of names, comparing each is faster than hashing. In longer heads a lookup hashes, so that its
 /// time does not depend on the length.
 const FEW: usize = 16;
 

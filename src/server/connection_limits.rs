@@ -17,7 +17,7 @@ pub struct ServerLimits {
     /// `--max-connections`.
     pub(crate) connections: usize,
     /// Connections that have not authenticated, if the proxy has a password.
-    pub strangers: usize,
+    pub unauthenticated: usize,
     /// Connections to the admin port.
     pub(crate) admin_connections: usize,
     /// Concurrent streams of each admin connection.
@@ -71,7 +71,7 @@ impl ServerLimits {
         });
         Self {
             connections: config.max_connections,
-            strangers: 64,
+            unauthenticated: 64,
             // A flood of the admin port must leave descriptors to apps.
             admin_connections: (limit / 8).clamp(4, 64),
             admin_streams: 8,

@@ -12,15 +12,15 @@ type Loaded = io::Result<Result<Config, Vec<Diagnostic>>>;
 /// Reads the configuration's file, and the files that it names. At most one thread reads, so a file system that does
 /// not respond holds up only one thread.
 #[derive(Default)]
-pub(super) struct Reading {
+pub(super) struct ConfigReader {
     current: Option<Pin<Box<dyn Future<Output = Loaded> + Send>>>,
     /// The next reading, because the files may have changed since the current one began.
     next: Option<(RawConfig, Env)>,
 }
 
-// === impl Reading ===
+// === impl ConfigReader ===
 
-impl Reading {
+impl ConfigReader {
     /// Returns whether files are being read.
     pub(super) fn is_on(&self) -> bool {
         self.current.is_some()

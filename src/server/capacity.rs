@@ -1,46 +1,48 @@
-//! Makes room for a new connection, by closing another one if necessary.
+//! Makes capacity for a new connection, by closing another one if necessary.
 
 use super::accept::{ConnectionClass, GRACE, Server};
 use super::evictable::Eviction;
 
-/// The descriptors that the process needs beside those of connections: listeners, the runtime, pipes.
+/// The descriptors that the process needs in addition to those of connections: listeners, the runtime, pipes.
 const OWN_DESCRIPTORS: usize = 16;
 
-/// The result of making room for a connection.
+/// Whether a new connection can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    Free,
+pub(super) enum Capacity {
+    Available,
     /// Its requests are answered with 503.
-    None,
+    Exhausted,
 }
 
 // === impl Server ===
 
 impl Server {
     /// Closes a connection that is not admitted yet, or an idle one, if there is no room for another connection.
-    pub(super) async fn make_room(&self, class: ConnectionClass, descriptor: usize) -> Room {
+    pub(super) async fn evict_for(&self, class: ConnectionClass, descriptor: usize) -> Capacity {
         // The number alone is not enough: lower numbers become free again while higher ones stay in use.
         let scarce = class != ConnectionClass::Admin
-            && (descriptor >= self.limits.descriptors || self.is_crowded());
+            && (descriptor >= self.limits.descriptors || self.is_out_of_descriptors());
         while scarce || self.is_full(class) {
             match self.evict(class) {
                 // Returns at once: in a flood, each yield delays the connections behind this one. The grace of
                 // `EvictableSet` is the time in which earlier connections are read.
-                Eviction::Closed if scarce && self.is_crowded() => return Room::None,
-                Eviction::Closed => return Room::Free,
+                Eviction::Closed if scarce && self.is_out_of_descriptors() => {
+                    return Capacity::Exhausted;
+                }
+                Eviction::Closed => return Capacity::Available,
                 Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
                 Eviction::Empty if scarce && self.served.evict_idle() != Eviction::Closed => {
-                    return Room::None;
+                    return Capacity::Exhausted;
                 }
-                Eviction::Empty => return Room::Free,
+                Eviction::Empty => return Capacity::Available,
             }
         }
-        Room::Free
+        Capacity::Available
     }
 
     /// Returns whether apps hold all descriptors but those kept for upstreams and the admin port.
-    fn is_crowded(&self) -> bool {
-        let open = self.waiting.len() + self.strangers.len() + self.served.len();
+    fn is_out_of_descriptors(&self) -> bool {
+        let open = self.waiting.len() + self.unauthenticated.len() + self.served.len();
         let most = self.limits.descriptors;
         open >= most - OWN_DESCRIPTORS.min(most / 2)
     }
@@ -48,7 +50,9 @@ impl Server {
     pub(super) fn is_full(&self, class: ConnectionClass) -> bool {
         match class {
             ConnectionClass::Admin => self.admin.len() >= self.limits.admin_connections,
-            ConnectionClass::Stranger => self.strangers.len() >= self.limits.strangers,
+            ConnectionClass::Unauthenticated => {
+                self.unauthenticated.len() >= self.limits.unauthenticated
+            }
             ConnectionClass::Unidentified => false,
             ConnectionClass::App => {
                 let open = self.connections.admitted() + self.waiting.len();
@@ -60,9 +64,9 @@ impl Server {
     pub(super) fn evict(&self, class: ConnectionClass) -> Eviction {
         let (first, second) = match class {
             ConnectionClass::Admin => return self.admin.evict(),
-            ConnectionClass::App => (&self.waiting, &self.strangers),
-            ConnectionClass::Stranger | ConnectionClass::Unidentified => {
-                (&self.strangers, &self.waiting)
+            ConnectionClass::App => (&self.waiting, &self.unauthenticated),
+            ConnectionClass::Unauthenticated | ConnectionClass::Unidentified => {
+                (&self.unauthenticated, &self.waiting)
             }
         };
         match first.evict() {

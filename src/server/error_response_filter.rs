@@ -1,6 +1,6 @@
 //! Answers HTTP/1.1 requests whose head is incomplete or cannot be parsed.
 //!
-//! hyper answers such a request with a head of its own and ends the connection. [`Filter`] withholds that head. The
+//! hyper answers such a request with a head of its own and ends the connection. [`ErrorResponseFilter`] withholds that head. The
 //! error that hyper returns next selects the response that is sent instead.
 
 use std::error::Error as StdError;
@@ -31,46 +31,46 @@ const LINGER: usize = 1024 * 1024;
 /// The number of bytes that are discarded at a time.
 const SINK: usize = 16 * 1024;
 
-/// The values of [`SharedRemains::state`]: nothing is withheld, a response is withheld, or it is released.
+/// The values of [`SharedClosedConnection::state`]: nothing is withheld, a response is withheld, or it is released.
 const PASSING: u8 = 0;
 const WITHHOLDING: u8 = 1;
 const RELEASED: u8 = 2;
 
 /// A client's stream that withholds hyper's own responses.
 #[derive(Debug)]
-pub(super) struct Filter<S> {
+pub(super) struct ErrorResponseFilter<S> {
     /// `None` only after the end of its use.
     stream: Option<S>,
     withheld: Vec<u8>,
-    shared: Arc<SharedRemains<S>>,
+    shared: Arc<SharedClosedConnection<S>>,
 }
 
 /// What remains of a connection when hyper has finished with it.
 #[derive(Debug)]
-pub(super) struct Remains<S>(Arc<SharedRemains<S>>);
+pub(super) struct ClosedConnection<S>(Arc<SharedClosedConnection<S>>);
 
 #[derive(Debug)]
-struct SharedRemains<S> {
+struct SharedClosedConnection<S> {
     state: AtomicU8,
     remains: Mutex<Option<(S, Vec<u8>)>>,
 }
 
 pin_project! {
-    /// A hyper connection over a [`Filter`]. A withheld response is released if the connection goes on, because hyper's
+    /// A hyper connection over a [`ErrorResponseFilter`]. A withheld response is released if the connection goes on, because hyper's
     /// own response is always the last one.
     #[derive(Debug)]
-    pub(super) struct Filtered<C, S> {
+    pub(super) struct FilteredConnection<C, S> {
         #[pin]
         connection: C,
-        shared: Arc<SharedRemains<S>>,
+        shared: Arc<SharedClosedConnection<S>>,
     }
 }
 
-// === impl Filter ===
+// === impl ErrorResponseFilter ===
 
-impl<S> Filter<S> {
-    pub(super) fn new(stream: S) -> (Self, Remains<S>) {
-        let shared = Arc::new(SharedRemains {
+impl<S> ErrorResponseFilter<S> {
+    pub(super) fn new(stream: S) -> (Self, ClosedConnection<S>) {
+        let shared = Arc::new(SharedClosedConnection {
             state: AtomicU8::new(PASSING),
             remains: Mutex::new(None),
         });
@@ -79,7 +79,7 @@ impl<S> Filter<S> {
             withheld: Vec::new(),
             shared: shared.clone(),
         };
-        (filter, Remains(shared))
+        (filter, ClosedConnection(shared))
     }
 
     fn stream(&mut self) -> io::Result<&mut S> {
@@ -89,7 +89,7 @@ impl<S> Filter<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Filter<S> {
+impl<S: AsyncWrite + Unpin> ErrorResponseFilter<S> {
     /// Writes the withheld bytes.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.withheld.is_empty() {
@@ -117,7 +117,7 @@ impl<S: AsyncWrite + Unpin> Filter<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Filter<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ErrorResponseFilter<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -127,7 +127,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Filter<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Filter<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ErrorResponseFilter<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -179,7 +179,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filter<S> {
     }
 }
 
-impl<S> Drop for Filter<S> {
+impl<S> Drop for ErrorResponseFilter<S> {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take() {
             let remains = (stream, std::mem::take(&mut self.withheld));
@@ -188,24 +188,24 @@ impl<S> Drop for Filter<S> {
     }
 }
 
-// === impl SharedRemains ===
+// === impl SharedClosedConnection ===
 
-impl<S> SharedRemains<S> {
+impl<S> SharedClosedConnection<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(S, Vec<u8>)>> {
         lock(&self.remains)
     }
 }
 
-// === impl Filtered ===
+// === impl FilteredConnection ===
 
-impl<C, S> Filtered<C, S> {
+impl<C, S> FilteredConnection<C, S> {
     /// Returns the connection.
     pub(super) fn connection(self: Pin<&mut Self>) -> Pin<&mut C> {
         self.project().connection
     }
 }
 
-impl<C, S> Future for Filtered<C, S>
+impl<C, S> Future for FilteredConnection<C, S>
 where
     C: Future,
 {
@@ -223,12 +223,12 @@ where
     }
 }
 
-// === impl Remains ===
+// === impl ClosedConnection ===
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> ClosedConnection<S> {
     /// Returns the connection that is served over the filter.
-    pub(super) fn of<C>(&self, connection: C) -> Filtered<C, S> {
-        Filtered {
+    pub(super) fn of<C>(&self, connection: C) -> FilteredConnection<C, S> {
+        FilteredConnection {
             connection,
             shared: self.0.clone(),
         }
@@ -268,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         };
         if !answer.is_empty() {
             // A client that has closed or does not read misses the rejection.
-            let _ = timeout(LINGER_TIMEOUT, say(stream, &answer)).await;
+            let _ = timeout(LINGER_TIMEOUT, write_final_response(stream, &answer)).await;
         }
     }
 
@@ -284,7 +284,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
 }
 
 /// Writes a last response, then reads for a while.
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &[u8]) -> io::Result<()> {
+async fn write_final_response<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    answer: &[u8],
+) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
     discard(&mut stream, LINGER).await
@@ -314,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn a_withheld_response_that_hyper_did_not_make_is_sent_whole() {
         let (mut client, server) = tokio::io::duplex(4096);
-        let (mut filter, remains) = Filter::new(server);
+        let (mut filter, remains) = ErrorResponseFilter::new(server);
         filter.write_all(OWN).await.unwrap();
         filter.write_all(b"more").await.unwrap();
         filter.write_all(OWN).await.unwrap();
@@ -331,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn a_response_on_a_kept_connection_is_written_at_once() {
         let (mut client, server) = tokio::io::duplex(4096);
-        let (mut filter, remains) = Filter::new(server);
+        let (mut filter, remains) = ErrorResponseFilter::new(server);
         let connection = remains.of(async move {
             filter.write_all(OWN).await.unwrap();
             std::future::poll_fn(|cx| {
