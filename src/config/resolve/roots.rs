@@ -66,7 +66,7 @@ pub fn usable_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, S
     })
 }
 
-/// Like [`usable`], for the PEM text itself.
+/// Like [`usable_certificates`], for the PEM text itself.
 ///
 /// # Errors
 ///
