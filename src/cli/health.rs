@@ -79,19 +79,16 @@ async fn identity(admin: SocketAddr) -> Option<String> {
 pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
     let admin = admin(args.admin, env)?;
     block_on(&runtime(1)?, async {
-        let deadline = Instant::now() + args.max;
-        // The first probe has its own time limit, so that `--max 0s` probes once.
-        let mut last = match probe(admin, "/readiness").await {
-            Ok(()) => return Ok(()),
-            Err(reason) => reason,
-        };
-        while Instant::now() + PAUSE < deadline {
-            tokio::time::sleep(PAUSE).await;
+        // Long enough for one probe, also with `--max 0s`.
+        let deadline = Instant::now() + args.max.max(PAUSE);
+        let mut last = "not asked".to_owned();
+        while Instant::now() < deadline {
             match tokio::time::timeout_at(deadline, probe(admin, "/readiness")).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => last = reason,
                 Err(_) => break,
             }
+            tokio::time::sleep(PAUSE).await;
         }
         Err(Exit::failed(format!(
             "not ready after {:?}: {last}",

@@ -181,6 +181,23 @@ async fn health_and_wait_probe_a_running_sidecar() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+#[tokio::test]
+async fn wait_probes_once_without_time_and_never_longer_than_its_time() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let admin = sidecar.admin().to_string();
+    let ready = sidentity_meanwhile(&["wait", "--max", "0s", "--admin", &admin], &[]).await;
+    assert_eq!(ready.status.code(), Some(0), "{}", err(&ready));
+    // It accepts connections and answers none, and a probe alone would take 5 s.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().map(|at| (silent, at.to_string()));
+    let (_listener, address) = silent.unwrap();
+    let began = std::time::Instant::now();
+    let args = ["wait", "--max", "300ms", "--admin", &address];
+    let waited = sidentity_meanwhile(&args, &[]).await;
+    assert_eq!(waited.status.code(), Some(1), "{}", err(&waited));
+    assert!(began.elapsed() < std::time::Duration::from_secs(4));
+}
+
 /// The message is that of every other duration.
 #[test]
 fn a_wrong_time_of_wait_is_answered_with_the_form_of_a_time() {
