@@ -362,8 +362,8 @@ fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
-/// Returns whether an address is the metadata server's. All of link-local IPv4 is: Google assigns it to nothing else, and
-/// GKE's metadata server has another address of it. The IPv6 address is that of IPv6-only machines.
+/// Returns whether an address is the metadata server's. All of link-local IPv4 is: Google assigns it to nothing else,
+/// and GKE's metadata server has another address of it. The IPv6 address is that of IPv6-only machines.
 pub(crate) fn is_metadata_address(address: IpAddr) -> bool {
     const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
     match address {

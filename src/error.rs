@@ -1,7 +1,8 @@
 //! The errors of a request, and the responses for them.
 //!
 //! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC
-//! 9209, 2.3) and its gRPC status. `proxy/error_response.rs` makes the responses; `diagnostics/advice.rs` has the advice.
+//! 9209, 2.3) and its gRPC status. `proxy/error_response.rs` makes the responses; `diagnostics/advice.rs` has the
+//! advice.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! `sidentity check`: validates the configuration and prints its effective values.
 
-use std::io::{self, Write};
-
-use super::exit::Exit;
+use super::exit::{Exit, write_output};
 use super::flags::Flags;
 use super::load::load;
 use crate::config::{self, Env, Yaml};
@@ -26,12 +24,5 @@ pub(super) fn run(args: CheckArgs, env: &Env) -> Result<(), Exit> {
     } else {
         Yaml::differing(&config, &defaults)
     };
-    let mut out = io::stdout().lock();
-    match write!(out, "{yaml}").and_then(|()| out.flush()) {
-        // A reader such as `head` may close the pipe early.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
-            "cannot write the configuration: {error}"
-        ))),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    write_output("the configuration", yaml)
 }

@@ -1,12 +1,10 @@
 //! `sidentity completions SHELL`: a script by which a shell completes commands, options and values.
 
-use std::io::{self, Write};
-
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Args, Command, ValueEnum, ValueHint};
 use clap_complete::Shell as Generator;
 
-use super::exit::Exit;
+use super::exit::{Exit, write_output};
 use super::flags::Flags;
 
 /// Print a script that completes commands, options and values in a shell
@@ -43,13 +41,7 @@ pub(super) fn run(args: &CompletionsArgs, command: Command) -> Result<(), Exit> 
     if matches!(args.shell, Shell::Fish) {
         script.extend_from_slice(shells_for_fish().as_bytes());
     }
-    let mut out = io::stdout().lock();
-    match out.write_all(&script).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
-            "cannot write the completion script: {error}"
-        ))),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    write_output("the completion script", String::from_utf8_lossy(&script))
 }
 
 /// Returns the line by which fish completes SHELL. The generator for fish omits positional arguments.

@@ -18,16 +18,17 @@ pub(super) struct Exit {
     line: Option<(String, String)>,
 }
 
-/// Writes a line to stdout. A reader such as `head` may close the pipe early, which is not an error.
+/// Writes the output of a command to stdout. A reader such as `head` may close the pipe early, which is not an error.
+/// `what` names the output in the message.
 ///
 /// # Errors
 ///
 /// Stdout cannot be written, for another reason than a closed pipe.
-pub(super) fn print_line(text: &str) -> Result<(), Exit> {
+pub(super) fn write_output(what: &str, output: impl fmt::Display) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match write!(out, "{output}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Exit::failed(format!("cannot write: {error}")))
+            Err(Exit::failed(format!("cannot write {what}: {error}")))
         }
         Ok(()) | Err(_) => Ok(()),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ACCOUNT_TIMEOUT;
-use super::exit::{Exit, print_line};
+use super::exit::{Exit, write_output};
 use super::flags::Flags;
 use super::load::load;
 use super::runtime::{block_on, runtime};
@@ -63,7 +63,7 @@ pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
     } else {
         explanation.to_string()
     };
-    print_line(text.trim_end())
+    write_output("the explanation", format_args!("{}\n", text.trim_end()))
 }
 
 /// Returns what a metadata server says in time.

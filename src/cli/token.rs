@@ -5,7 +5,7 @@ use std::io::Write as _;
 use http::HeaderMap;
 
 use super::ACCOUNT_TIMEOUT;
-use super::exit::{Exit, complain, print_line};
+use super::exit::{Exit, complain, write_output};
 use super::flags::Flags;
 use super::load::load;
 use super::runtime::{block_on, runtime};
@@ -92,7 +92,7 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     };
     let token = slot.token().await.map_err(failed)?;
     name_account(&provider, &slot.key().principal).await;
-    print_line(token.reveal())
+    write_output("the token", format_args!("{}\n", token.reveal()))
 }
 
 /// Writes the token's account to stderr, if it is known in time.

@@ -117,8 +117,8 @@ pub struct Config {
     pub explicit: ExplicitOptions,
 }
 
-/// Options that the user set to another value than `auto`, and whose default depends on the machine. `check` prints them
-/// even if they equal the default here. Configurations with the same values are equal, however they were written.
+/// Options that the user set to another value than `auto`, and whose default depends on the machine. `check` prints
+/// them even if they equal the default here. Configurations with the same values are equal, however they were written.
 #[derive(Clone, Debug, Default, Eq)]
 pub struct ExplicitOptions(pub(crate) BTreeSet<OptionKey>);
 

@@ -9,7 +9,7 @@ const HIDDEN: &str = "a value that looks like a credential, not like a path (it 
 const SECRET_FIELDS: [&str; 4] = ["private_key", "refresh_token", "client_secret", "\"type\""];
 
 /// The beginnings of tokens: of JWTs, of Google, GitHub, GitLab and Vault.
-const TOKENS: [&str; 9] = [
+pub(crate) const TOKEN_BEGINNINGS: [&str; 9] = [
     "eyJ", "ya29.", "1//", "GOCSPX-", "gho_", "ghp_", "ghs_", "glpat-", "hvs.",
 ];
 
@@ -31,12 +31,12 @@ pub(crate) fn hidden(text: &str) -> Option<&'static str> {
 /// `GOOGLE_APPLICATION_CREDENTIALS="$(cat key.json)"`, also with Base64.
 fn is_credential(text: &str) -> bool {
     let text = text.trim();
-    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=_-\n".contains(&b);
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=_-".contains(&b);
     text.starts_with('{')
         || text.contains("-----BEGIN")
         || text.contains('\n')
         || SECRET_FIELDS.iter().any(|field| text.contains(field))
-        || TOKENS.iter().any(|token| text.starts_with(token))
+        || TOKEN_BEGINNINGS.iter().any(|token| text.starts_with(token))
         // JSON and PEM in Base64.
         || text.len() >= 64 && ["ew", "ey", "LS0t"].iter().any(|start| text.starts_with(start))
         || text.len() >= 256 && text.bytes().all(is_base64)

@@ -47,8 +47,8 @@ impl Policy {
         }
     }
 
-    /// Returns whether a rule denies a path of this origin, or the whole origin. A tunnel whose content is not read must
-    /// then not be opened.
+    /// Returns whether a rule denies a path of this origin, or the whole origin. A tunnel whose content is not read
+    /// must then not be opened.
     pub(crate) fn may_deny(&self, origin: &Origin) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.matches_origin(origin)) {
             if rule.options.credential == Some(Credential::Deny) {

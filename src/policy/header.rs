@@ -103,8 +103,8 @@ pub fn inject(
     headers.insert(header, value);
 }
 
-/// Removes `X-Serverless-Authorization` for a host under `run.app` that gets an ID token, also if this request is sent without
-/// it: Cloud Run would prefer the app's value to `Authorization`.
+/// Removes `X-Serverless-Authorization` for a host under `run.app` that gets an ID token, also if this request is sent
+/// without it: Cloud Run would prefer the app's value to `Authorization`.
 pub(crate) fn strip_serverless(decision: &Decision, headers: &mut HeaderMap) {
     if decision.cloud_run {
         headers.remove(X_SERVERLESS_AUTHORIZATION);

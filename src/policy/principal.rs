@@ -21,7 +21,8 @@ pub(super) const BASE_CREDENTIAL: &str = "the base credential";
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
-    /// The identity of the base credential: the default service account of the instance, or that of the credential file.
+    /// The identity of the base credential: the default service account of the instance, or that of the credential
+    /// file.
     #[default]
     Attached,
     /// Another service account of the instance, by its e-mail address.

@@ -140,28 +140,18 @@ impl ConnectionState {
         match self.admission.load(Ordering::Relaxed) {
             ADMITTED => return true,
             REFUSED => return false,
-            _ if !self.counts => {
-                let _ = self.admission.compare_exchange(
-                    NEW,
-                    ADMITTED,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                );
-                return self.is_admitted();
-            }
             _ => {}
         }
-        let before = self.connections.admitted.fetch_add(1, Ordering::Relaxed);
-        let admission = if before < self.connections.limit {
-            ADMITTED
-        } else {
-            REFUSED
-        };
+        let Connections {
+            admitted, limit, ..
+        } = &*self.connections;
+        let is_over = self.counts && admitted.fetch_add(1, Ordering::Relaxed) >= *limit;
+        let admission = if is_over { REFUSED } else { ADMITTED };
         let first =
             self.admission
                 .compare_exchange(NEW, admission, Ordering::Relaxed, Ordering::Relaxed);
-        if admission == REFUSED || first.is_err() {
-            self.connections.admitted.fetch_sub(1, Ordering::Relaxed);
+        if self.counts && (is_over || first.is_err()) {
+            admitted.fetch_sub(1, Ordering::Relaxed);
         }
         self.is_admitted()
     }

@@ -1,11 +1,12 @@
 //! Checks and settings of a client's socket.
 
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
@@ -20,7 +21,8 @@ pub(super) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         false
     }
 
-    /// Makes the connection end with a reset instead of a close, if it can. The client then knows that bytes are missing.
+    /// Makes the connection end with a reset instead of a close, if it can. The client then knows that bytes are
+    /// missing.
     fn reset_at_end(&self) {}
 }
 
@@ -28,12 +30,7 @@ pub(super) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 
 impl ClientStream for TcpStream {
     fn is_closed_by_client(&self) -> bool {
-        // Completes at once if the socket is readable. It is, as long as there are unread bytes.
-        let ready = pin!(self.ready(Interest::READABLE));
-        matches!(
-            ready.poll(&mut Context::from_waker(Waker::noop())),
-            Poll::Ready(Ok(ready)) if ready.is_read_closed()
-        )
+        is_closed(self.ready(Interest::READABLE))
     }
 
     fn reset_at_end(&self) {
@@ -44,12 +41,16 @@ impl ClientStream for TcpStream {
 
 impl ClientStream for UnixStream {
     fn is_closed_by_client(&self) -> bool {
-        let ready = pin!(self.ready(Interest::READABLE));
-        matches!(
-            ready.poll(&mut Context::from_waker(Waker::noop())),
-            Poll::Ready(Ok(ready)) if ready.is_read_closed()
-        )
+        is_closed(self.ready(Interest::READABLE))
     }
+}
+
+/// Returns whether a socket is closed for reading. `readable` completes at once while there are unread bytes.
+fn is_closed(readable: impl Future<Output = io::Result<Ready>>) -> bool {
+    matches!(
+        pin!(readable).poll(&mut Context::from_waker(Waker::noop())),
+        Poll::Ready(Ok(ready)) if ready.is_read_closed()
+    )
 }
 
 /// A tunnel inside another connection.

@@ -1,7 +1,7 @@
 //! Answers HTTP/1.1 requests whose head is incomplete or cannot be parsed.
 //!
-//! hyper answers such a request with a head of its own and ends the connection. [`ErrorResponseFilter`] withholds that head. The
-//! error that hyper returns next selects the response that is sent instead.
+//! hyper answers such a request with a head of its own and ends the connection. [`ErrorResponseFilter`] withholds that
+//! head. The error that hyper returns next selects the response that is sent instead.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -24,8 +24,8 @@ use crate::proxy::rejection;
 /// The time that a client has to read the last response and to finish its upload.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The number of bytes that are read after a rejection. Closing with unread bytes would reset the connection and lose the
-/// rejection.
+/// The number of bytes that are read after a rejection. Closing with unread bytes would reset the connection and lose
+/// the rejection.
 const LINGER: usize = 1024 * 1024;
 
 /// The number of bytes that are discarded at a time.
@@ -56,8 +56,8 @@ struct SharedClosedConnection<S> {
 }
 
 pin_project! {
-    /// A hyper connection over a [`ErrorResponseFilter`]. A withheld response is released if the connection goes on, because hyper's
-    /// own response is always the last one.
+    /// A hyper connection over a [`ErrorResponseFilter`]. A withheld response is released if the connection goes on,
+    /// because hyper's own response is always the last one.
     #[derive(Debug)]
     pub(super) struct FilteredConnection<C, S> {
         #[pin]

@@ -111,8 +111,8 @@ impl TokenCache {
 // === impl Refresh ===
 
 impl Refresh {
-    /// Waits for the end of the fetches, at most for `at_most`. A probe calls it, because the instance has CPU until the
-    /// probe is answered.
+    /// Waits for the end of the fetches, at most for `at_most`. A probe calls it, because the instance has CPU until
+    /// the probe is answered.
     pub(crate) async fn done(self, at_most: Duration) {
         let all = async {
             for waiter in self.0 {

@@ -1,8 +1,8 @@
 //! Tokens: their sources, their lifetimes, and the cache that fetches each at most once at a time.
 //!
-//! [`TokenCache`] keeps one [`Slot`] per key. A slot holds the current [`Token`] behind an atomic pointer, so that a hit
-//! takes no lock and does not wait. It has at most one fetch in flight, in its own task. Nothing here runs on a timer,
-//! because an idle instance may get no CPU. Requests, the start and the liveness probe start the fetches. A
+//! [`TokenCache`] keeps one [`Slot`] per key. A slot holds the current [`Token`] behind an atomic pointer, so that a
+//! hit takes no lock and does not wait. It has at most one fetch in flight, in its own task. Nothing here runs on a
+//! timer, because an idle instance may get no CPU. Requests, the start and the liveness probe start the fetches. A
 //! [source](TokenSources) issues the tokens of a principal. [`Facts`] are the project, region, universe and accounts.
 
 mod backoff;

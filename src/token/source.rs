@@ -36,6 +36,7 @@ pub(super) mod metadata;
 mod nested;
 mod quota_project;
 mod request_secrets;
+mod response_body;
 #[cfg(test)]
 pub(super) mod scripted;
 mod service_account;

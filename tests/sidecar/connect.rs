@@ -1,5 +1,6 @@
 //! CONNECT: blind tunnels, and HTTP in those to port 80.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::started;
 use super::support::app::{get, text};
 use super::support::metadata::Kind;
+use super::support::sidecar::Sidecar;
 use super::support::upstream::{Honest, Manner};
 use super::support::wire::Wire;
 
@@ -28,7 +30,7 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 /// Requests a tunnel.
-pub(super) async fn connect(proxy: std::net::SocketAddr, target: &str) -> (String, TcpStream) {
+pub(super) async fn connect(proxy: SocketAddr, target: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -59,6 +61,14 @@ async fn a_tunnel_is_blind_and_each_side_may_end_first() {
     assert_eq!(answer, "late answer");
 }
 
+/// Returns the head of the answer to a `CONNECT` with these fields, each with its line end.
+async fn answer_to_connect(sidecar: &Sidecar, target: SocketAddr, fields: &str) -> String {
+    let mut stream = TcpStream::connect(sidecar.proxy()).await.unwrap();
+    let request = format!("CONNECT {target} HTTP/1.1\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    head(&mut stream).await
+}
+
 /// The bytes after the head belong to the tunnel, and content would take some of them (RFC 9110, 9.3.6).
 #[tokio::test]
 async fn a_connect_request_with_content_is_refused() {
@@ -70,10 +80,8 @@ async fn a_connect_request_with_content_is_refused() {
         ("Transfer-Encoding: chunked", 400),
         ("Content-Length: 0", 200),
     ] {
-        let mut stream = TcpStream::connect(sidecar.proxy()).await.unwrap();
-        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let answer = head(&mut stream).await;
+        let fields = format!("Host: {target}\r\n{fields}\r\n");
+        let answer = answer_to_connect(&sidecar, target, &fields).await;
         let expected = format!("HTTP/1.1 {status} ");
         assert!(answer.starts_with(&expected), "{fields}: {answer}");
     }
@@ -136,7 +144,7 @@ async fn a_tunnel_that_cannot_connect_is_not_answered_with_200() {
 }
 
 /// Opens a tunnel for HTTP/1.1.
-async fn tunnel(proxy: std::net::SocketAddr, target: &str) -> Wire {
+async fn tunnel(proxy: SocketAddr, target: &str) -> Wire {
     let (answer, stream) = connect(proxy, target).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
     Wire::over(stream)
@@ -452,10 +460,7 @@ async fn the_host_of_a_connect_must_name_its_target() {
         ("Host: http://x\r\n".to_owned(), 400),
         ("Host: \r\n".to_owned(), 400),
     ] {
-        let mut stream = TcpStream::connect(sidecar.proxy()).await.unwrap();
-        let request = format!("CONNECT {target} HTTP/1.1\r\n{fields}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let answer = head(&mut stream).await;
+        let answer = answer_to_connect(&sidecar, target, &fields).await;
         let expected = format!("HTTP/1.1 {status} ");
         assert!(answer.starts_with(&expected), "{fields}: {answer}");
     }

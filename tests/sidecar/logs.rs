@@ -3,8 +3,8 @@
 use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 
 use super::started;
 use super::support::app::{get, proxied};
@@ -21,6 +21,22 @@ fn requests(sidecar: &Sidecar) -> Vec<Value> {
     let mut lines = sidecar.log();
     lines.retain(|line| line["httpRequest"].is_object());
     lines
+}
+
+/// Starts a sidecar whose log only the test reads.
+fn spawned(metadata: &Metadata, args: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(args)
+        .env_clear()
+        .env("GCE_METADATA_HOST", metadata.address().to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    (child, lines)
 }
 
 #[tokio::test]
@@ -146,17 +162,7 @@ async fn the_access_log_has_all_requests_only_errors_or_none() {
 #[tokio::test]
 async fn the_text_log_is_plain_without_a_terminal() {
     let metadata = Metadata::start().await;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
-        .args(["--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .args(["--log-format", "text"])
-        .env_clear()
-        .env("GCE_METADATA_HOST", metadata.address().to_string())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (_child, mut lines) = spawned(&metadata, &["--log-format", "text"]);
     let mut said = Vec::new();
     while said
         .last()
@@ -183,17 +189,8 @@ async fn the_text_log_is_plain_without_a_terminal() {
 #[tokio::test]
 async fn a_reader_of_the_log_that_stalls_stops_neither_calls_nor_the_end() {
     let metadata = Metadata::start().await;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
-        .args(["run", "--log-format", "json", "--access-log", "all"])
-        .args(["--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0"])
-        .env_clear()
-        .env("GCE_METADATA_HOST", metadata.address().to_string())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let args = ["--log-format", "json", "--access-log", "all"];
+    let (mut child, mut stderr) = spawned(&metadata, &args);
     let mut addresses = Vec::new();
     while addresses.len() < 2 {
         let line = stderr.next_line().await.unwrap().unwrap();

@@ -12,14 +12,16 @@ use crate::error::{Error, ErrorKind};
 ///
 /// [`ErrorKind::BadRequest`]: there are two, there is none in HTTP/1.1, or it is not visible ASCII.
 pub(crate) fn host_text<B>(request: &Request<B>) -> Result<Option<&str>, Error> {
-    match sole_host(request.headers())? {
-        Some(host) => host
-            .to_str()
-            .map(Some)
-            .map_err(|_| bad("the Host header is not a valid host")),
+    match optional_host_text(request.headers())? {
         None if request.version() == Version::HTTP_11 => Err(bad("no Host header (RFC 9112, 3.2)")),
-        None => Ok(None),
+        host => Ok(host),
     }
+}
+
+/// Like [`host_text`], where HTTP/1.1 may omit it.
+pub(crate) fn optional_host_text(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let host = sole_host(headers)?.map(|host| host.to_str()).transpose();
+    host.map_err(|_| bad("the Host header is not a valid host"))
 }
 
 /// Returns the only `Host`. Fails if there are several, which would be ambiguous.

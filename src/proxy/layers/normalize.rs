@@ -26,7 +26,7 @@ use crate::config::Route;
 use crate::destination::{Destination, Host, Origin, Scheme, upstream_target};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::headers::browser::is_ours;
-use crate::proxy::headers::host::{is_authority, sole_host};
+use crate::proxy::headers::host::{is_authority, optional_host_text, sole_host};
 use crate::proxy::headers::length::normalize_length;
 use crate::proxy::ingress::{IngressKind, RouteIngress};
 use crate::proxy::request::body::{RequestBody, ResponseBody};
@@ -216,14 +216,10 @@ fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
 /// Checks the `Host` of a `CONNECT`, which must name the target (RFC 9112, 3.2). Some clients send none, or one without
 /// the port.
 fn check_tunnel_host(origin: &Origin, headers: &HeaderMap) -> Result<(), Error> {
-    let Some(host) = sole_host(headers)? else {
+    let Some(host) = optional_host_text(headers)? else {
         return Ok(());
     };
-    let named = host.to_str().ok().filter(|host| is_authority(host));
-    let Some(named) = named else {
-        return Err(bad("the Host header is not a valid host"));
-    };
-    let named = Origin::from_authority(origin.scheme, named)
+    let named = Origin::from_authority(origin.scheme, host)
         .map_err(|error| bad(format!("Host: {error}")))?;
     if named.host != origin.host || (named.port != origin.port && !named.is_default_port()) {
         let target = origin.authority();

@@ -73,8 +73,8 @@ impl<B: Body<Error: std::fmt::Debug>> FilteredTrailers<B> {
     }
 }
 
-/// Removes the trailers that are not passed on, in either direction: fields for one connection, and those that must be in
-/// the head. The latter frame, route, modify or authenticate a message, or describe its content.
+/// Removes the trailers that are not passed on, in either direction: fields for one connection, and those that must be
+/// in the head. The latter frame, route, modify or authenticate a message, or describe its content.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     let named = Named::of(trailers);
     remove(trailers, |name| {

@@ -135,8 +135,8 @@ impl FetchState {
         (to_store, result)
     }
 
-    /// Records a failure. It causes no backoff if the instance was suspended during the fetch (`suspended`), or if another
-    /// fetch has replaced this one: the failure says nothing about the server.
+    /// Records a failure. It causes no backoff if the instance was suspended during the fetch (`suspended`), or if
+    /// another fetch has replaced this one: the failure says nothing about the server.
     pub(super) fn failed(
         &mut self,
         id: u64,

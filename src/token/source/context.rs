@@ -8,8 +8,8 @@ use crate::token::facts::{Facts, FactsInner};
 use crate::token::fetch_error::FetchError;
 use crate::token::slot::Slot;
 
-/// The tokens of other principals, and the facts. Cache and facts hold the sources, so these references are weak. Clones share one
-/// context.
+/// The tokens of other principals, and the facts. Cache and facts hold the sources, so these references are weak.
+/// Clones share one context.
 #[derive(Clone, Debug, Default)]
 pub(in crate::token) struct SourceContext(Arc<ContextRefs>);
 

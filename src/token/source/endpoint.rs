@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::fetch_limits::FetchLimits;
 use super::message::words;
 use super::request_secrets::RequestSecrets;
+use super::response_body::{self, BodyError};
 use super::transport::{OpenTransport, Transport};
 use crate::config::{self, HttpVersion};
 use crate::destination::Destination;
@@ -26,8 +26,6 @@ use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::upstream::{BadRoots, Target};
 
-/// The maximum length of a response body in bytes.
-const LONGEST_BODY: usize = 64 * 1024;
 /// The time limit of each of DNS, TCP and TLS, as for the metadata server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The budget for unread responses in bytes. They are short, and few are open at a time.
@@ -142,17 +140,10 @@ impl EndpointClient {
         };
         let sent = self.0.transport.send(&target, request);
         let (head, body) = sent.await.map_err(|error| no_answer(&error))?.into_parts();
-        match Limited::new(body, LONGEST_BODY).collect().await {
-            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-            // The status says enough of an error.
-            Err(error) if error.is::<LengthLimitError>() && head.status != StatusCode::OK => {
-                Ok(Response::from_parts(head, Bytes::new()))
-            }
-            Err(error) if error.is::<LengthLimitError>() => {
-                let reason = format!("the response is longer than {} KiB", LONGEST_BODY / 1024);
-                Err(AttemptError::malformed(reason))
-            }
-            Err(error) => Err(AttemptError {
+        match response_body::read(head.status, body).await {
+            Ok(body) => Ok(Response::from_parts(head, body)),
+            Err(error @ BodyError::TooLong) => Err(AttemptError::malformed(error.to_string())),
+            Err(BodyError::Broken(error)) => Err(AttemptError {
                 retry: true,
                 ..AttemptError::new(
                     TokenFault::Failing,

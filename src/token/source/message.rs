@@ -1,5 +1,6 @@
 //! Quotes foreign texts in messages: short, printable, and without tokens.
 
+use crate::credentials::TOKEN_BEGINNINGS;
 use crate::policy::TokenKind;
 
 /// The maximum length of an audience or a server's text in a message.
@@ -58,12 +59,9 @@ fn title(page: &str) -> Option<&str> {
     Some(rest.split_once("</title>")?.0)
 }
 
-/// Returns whether a word could be a secret: it contains the beginning of a known kind of token, or it is long and looks
-/// random. Links to Google's console are not secret.
+/// Returns whether a word could be a secret: it contains the beginning of a known kind of token, or it is long and
+/// looks random. Links to Google's console are not secret.
 fn is_secretive(word: &str) -> bool {
-    const TOKENS: [&str; 9] = [
-        "ya29.", "eyJ", "1//", "GOCSPX-", "gho_", "ghp_", "ghs_", "glpat-", "hvs.",
-    ];
     let has = |class: fn(&u8) -> bool| word.as_bytes().iter().any(class);
     let is_random = word.len() >= 24
         && has(u8::is_ascii_uppercase)
@@ -71,7 +69,8 @@ fn is_secretive(word: &str) -> bool {
         && has(u8::is_ascii_digit);
     let is_link = word.starts_with("https://console.developers.google.com/")
         || word.starts_with("https://console.cloud.google.com/");
-    TOKENS.iter().any(|token| word.contains(token)) || !is_link && (word.len() > 64 || is_random)
+    let has_token = TOKEN_BEGINNINGS.iter().any(|start| word.contains(start));
+    has_token || !is_link && (word.len() > 64 || is_random)
 }
 
 #[cfg(test)]

@@ -290,7 +290,7 @@ impl From<TransportError> for AttemptError {
             },
             // Another server listens there: it would give the same response again.
             TransportError::NoHttp => Self::new(TokenFault::WrongServer, error.to_string()),
-            TransportError::TooLong => Self::malformed(error.to_string()),
+            TransportError::TooLong(_) => Self::malformed(error.to_string()),
         }
     }
 }

@@ -163,8 +163,8 @@ impl<B: SendableBody> Http2Connection<B> {
         }
     }
 
-    /// Handles the failure of a request. If the upstream is going away or the connection was closed, no further request uses
-    /// the connection.
+    /// Handles the failure of a request. If the upstream is going away or the connection was closed, no further request
+    /// uses the connection.
     pub(in crate::upstream) fn failed(&self, error: &hyper::Error) {
         if is_going_away(error) || is_broken(error) {
             self.leaving.store(true, Ordering::Relaxed);

@@ -154,7 +154,7 @@ async fn only_a_certificate_error_gets_the_advice_about_upstream_ca() {
 #[tokio::test]
 async fn a_truncated_response_is_retried_and_an_oversized_one_is_not() {
     let torn = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_owned();
-    let long = answer("200 OK", &"x".repeat(LONGEST_BODY + 1));
+    let long = answer("200 OK", &"x".repeat(response_body::LONGEST + 1));
     for (answer, fault, retry) in [
         (torn, TokenFault::Failing, true),
         (long, TokenFault::Malformed, false),

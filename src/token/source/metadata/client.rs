@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header, response};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http::{Request, header, response};
+use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use crate::destination::{Host, Origin, Scheme};
 use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::BoxError;
+use crate::token::source::response_body::{self, BodyError};
 
 /// The time limit of the name resolution and the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The largest body and the largest head of a response, in bytes.
-const LONGEST_BODY: usize = 64 * 1024;
+/// The largest head of a response, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
 
 /// The host name of the server at its well-known address.
@@ -58,8 +58,8 @@ pub(super) enum TransportError {
     ConnectionBroken(BoxError),
     #[error("the response is not HTTP")]
     NoHttp,
-    #[error("the response is longer than {} KiB", LONGEST_BODY / 1024)]
-    TooLong,
+    #[error("{0}")]
+    TooLong(BodyError),
 }
 
 // === impl MetadataEndpoint ===
@@ -101,21 +101,10 @@ impl MetadataEndpoint {
             .await?;
         let exchange = pin!(async {
             let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, LONGEST_BODY).collect().await;
-            match body {
-                Ok(body) => Ok(BufferedResponse {
-                    head,
-                    body: body.to_bytes(),
-                }),
-                // The status says enough of an error.
-                Err(error) if error.is::<LengthLimitError>() && head.status != StatusCode::OK => {
-                    Ok(BufferedResponse {
-                        head,
-                        body: Bytes::new(),
-                    })
-                }
-                Err(error) if error.is::<LengthLimitError>() => Err(TransportError::TooLong),
-                Err(error) => Err(match error.downcast::<hyper::Error>() {
+            match response_body::read(head.status, body).await {
+                Ok(body) => Ok(BufferedResponse { head, body }),
+                Err(error @ BodyError::TooLong) => Err(TransportError::TooLong(error)),
+                Err(BodyError::Broken(error)) => Err(match error.downcast::<hyper::Error>() {
                     Ok(error) => TransportError::from(*error),
                     Err(error) => TransportError::ConnectionBroken(error),
                 }),
