@@ -188,7 +188,7 @@ impl<B: SendableBody> Body for CancellableBody<B> {
 impl<B: SendableBody> Content<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if Pin::new(&mut self.cancel).poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Broken::given_up())));
+            return Poll::Ready(Some(Err(self.reason_of_cancel(cx))));
         }
         ready!(self.unsent.poll_capacity(cx));
         loop {
@@ -214,6 +214,17 @@ impl<B: SendableBody> Content<B> {
                 // An error would abort the response. The handle ends this body with it.
                 BodySource::Unwanted => return Poll::Pending,
             }
+        }
+    }
+
+    /// Returns the app's error, if that is why the response is no longer wanted.
+    fn reason_of_cancel(&mut self, cx: &mut Context<'_>) -> Broken {
+        match &mut self.body {
+            BodySource::Here(body) => match body.poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => Broken::new(error.into()),
+                _ => Broken::given_up(),
+            },
+            BodySource::Held(..) | BodySource::Unwanted => Broken::given_up(),
         }
     }
 
