@@ -12,7 +12,7 @@
 //!
 //! A module uses only modules listed below it: `cli`, `app`, `admin`, `server`, `proxy`, `intercept`,
 //! `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`,
-//! `error`, `destination`, `memory`, `frames`, `header_lookup`, `children`, `chunks`, `lru`, `lock`,
+//! `error`, `destination`, `memory`, `workers`, `frames`, `header_lookup`, `children`, `chunks`, `lru`, `lock`,
 //! `suggestion`.
 //! `tests/layering.rs` checks this, and that files of different folders do not import each other in a cycle.
 
@@ -57,3 +57,4 @@ pub mod telemetry;
 pub mod token;
 #[doc(hidden)]
 pub mod upstream;
+mod workers;

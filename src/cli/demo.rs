@@ -22,7 +22,7 @@ use self::call::{DemoResponse, get};
 use self::service::{GUARDED, PrivateService, SERVICE, TokenIssuers};
 use super::exit::Exit;
 use super::interruption::interruption;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::destination::{Destination, Host};
@@ -48,7 +48,7 @@ pub(super) struct DemoArgs {
 
 /// Fails if a step has an unexpected result, so that the demo can be used as a check.
 pub(super) fn run(args: &DemoArgs) -> Result<(), Exit> {
-    block_on(&runtime(1)?, async {
+    runtime(1)?.block_on(async {
         let stop = CancellationToken::new();
         let shown = show(args.once, stop.clone()).await;
         stop.cancel();

@@ -28,7 +28,7 @@ use self::environment::ChildEnv;
 use self::forwarded_signals::Signals;
 use super::exit::Exit;
 use super::flags::Flags;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::diagnostics::LogEntry;
@@ -83,18 +83,15 @@ pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
             ))
         })?;
     let runtime = runtime(config.workers)?;
-    let ended = block_on(
-        &runtime,
-        around(
-            config,
-            (child_env, proxies),
-            &args.command,
-            env,
-            signals,
-            descriptors,
-        ),
-    );
-    runtime.shutdown_background();
+    let ended = runtime.block_on(around(
+        config,
+        (child_env, proxies),
+        &args.command,
+        env,
+        signals,
+        descriptors,
+    ));
+    runtime.shutdown();
     match ended? {
         0 => Ok(()),
         status => Err(Exit::silent(status)),

@@ -6,7 +6,7 @@ use super::ACCOUNT_TIMEOUT;
 use super::exit::{Exit, write_output};
 use super::flags::Flags;
 use super::load::load;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
 use crate::explain;
@@ -91,5 +91,5 @@ fn facts(config: &Config) -> Result<KnownFacts, Exit> {
             universe: universe.ok(),
         }
     };
-    Ok(block_on(&runtime(1)?, fetched))
+    Ok(runtime(1)?.block_on(fetched))
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::exit::Exit;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration};
 use crate::error::BoxError;
 
@@ -58,7 +58,7 @@ pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
     } else {
         "/liveness"
     };
-    block_on(&runtime(1)?, async {
+    runtime(1)?.block_on(async {
         probe(admin, path).await.map_err(Exit::failed)?;
         if let Some(identity) = identity(admin).await {
             // The status has the result. The text is only for humans to read, so an error is ignored.
@@ -78,7 +78,7 @@ async fn identity(admin: SocketAddr) -> Option<String> {
 
 pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
     let admin = admin(args.admin, env)?;
-    block_on(&runtime(1)?, async {
+    runtime(1)?.block_on(async {
         // Long enough for one probe, also with `--max 0s`.
         let deadline = Instant::now() + args.max.max(PAUSE);
         let mut last = "not asked".to_owned();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::Exit;
 use super::interruption::interruption;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::config::Env;
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 
@@ -53,7 +53,7 @@ pub(super) fn run(args: MetadataServerArgs, env: &Env) -> Result<(), Exit> {
     if args.real.is_real() {
         return real::run(&args, env);
     }
-    block_on(&runtime(1)?, serve(args)).map_err(Exit::failed)
+    runtime(1)?.block_on(serve(args)).map_err(Exit::failed)
 }
 
 async fn serve(args: MetadataServerArgs) -> Result<(), String> {

@@ -17,7 +17,7 @@ use self::signals::{ControlSignals, ShutdownSignals, SignalAction};
 use self::supervisor::Supervisor;
 use super::exit::Exit;
 use super::flags::Flags;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};
 use crate::diagnostics::LogEntry;
@@ -37,9 +37,9 @@ pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
     sandbox.announce();
     raise_descriptor_limit();
     let runtime = runtime(config.workers)?;
-    let ended = block_on(&runtime, serve(config, flags, env, sandbox));
+    let ended = runtime.block_on(serve(config, flags, env, sandbox));
     // A second signal or the end of the drain has cancelled the remaining tasks.
-    runtime.shutdown_background();
+    runtime.shutdown();
     ended
 }
 

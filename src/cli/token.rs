@@ -8,7 +8,7 @@ use super::ACCOUNT_TIMEOUT;
 use super::exit::{Exit, complain, write_output};
 use super::flags::Flags;
 use super::load::load;
-use super::runtime::{block_on, runtime};
+use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
 use crate::destination::Destination;
@@ -37,9 +37,9 @@ pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
         complain("note", &note);
     }
     let runtime = runtime(1)?;
-    let printed = block_on(&runtime, print(&config, asked.destination));
+    let printed = runtime.block_on(print(&config, asked.destination));
     // A resolver or file system that hangs must not delay the exit.
-    runtime.shutdown_background();
+    runtime.shutdown();
     printed
 }
 

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::memory::Memory;
 use crate::proxy::{ClientConnection, ConnectionState, Connections, InFlight, OpenedTunnel};
 use crate::telemetry::LogThrottle;
+use crate::workers::{AssignedWorker, Workers};
 
 /// The number of connections over the limit that still get a response.
 pub(super) const GRACE: usize = 64;
@@ -87,10 +88,22 @@ pub(crate) struct Server {
     pub(super) served: Arc<EvictableSet>,
     pub(super) admin: Arc<EvictableSet>,
     unidentified: Arc<Semaphore>,
+    workers: Workers,
     failures: Arc<LogThrottle>,
     /// The tasks of accept loops and of apps' connections.
     tasks: TaskTracker,
     closing: CancellationToken,
+}
+
+/// What is known of a new connection, or of an opened tunnel, besides its stream.
+#[derive(Clone, Copy)]
+struct NewConnection {
+    /// `None`: the first bytes tell it.
+    protocol: Option<ClientProtocol>,
+    /// Those of a TCP connection.
+    addrs: Option<ConnectionAddrs>,
+    class: ConnectionClass,
+    room: Capacity,
 }
 
 enum Accepted {
@@ -118,6 +131,7 @@ impl Server {
             served: EvictableSet::new(limits.grace),
             admin: EvictableSet::new(limits.grace),
             unidentified: Arc::new(Semaphore::new(UNIDENTIFIED)),
+            workers: Workers::current(),
             failures: Arc::default(),
             limits: Arc::new(limits),
             tasks: TaskTracker::new(),
@@ -154,16 +168,29 @@ impl Server {
                     opened = opened.recv() => opened,
                     () = server.closing.cancelled() => return,
                 };
-                let Some(OpenedTunnel { stream, ingress }) = opened else {
+                let Some(OpenedTunnel {
+                    stream,
+                    ingress,
+                    runtime,
+                }) = opened
+                else {
                     return;
                 };
                 let handler = AppHandler::new(&server, serving.clone()).inside(ingress);
-                let room = server.evict_for(ConnectionClass::App, 0).await;
-                let protocol = match &stream {
-                    Either::Left(tls) => ClientProtocol::agreed(tls.get_ref().1.alpn_protocol()),
-                    Either::Right(_) => None,
+                let new = NewConnection {
+                    protocol: match &stream {
+                        Either::Left(tls) => {
+                            ClientProtocol::agreed(tls.get_ref().1.alpn_protocol())
+                        }
+                        Either::Right(_) => None,
+                    },
+                    addrs: None,
+                    class: ConnectionClass::App,
+                    room: server.evict_for(ConnectionClass::App, 0).await,
                 };
-                server.spawn(stream, protocol, None, &handler, ConnectionClass::App, room);
+                // The content of a tunnel is served where its connection is.
+                let _runtime = runtime.enter();
+                server.spawn(stream, new, &handler, None);
             }
         });
     }
@@ -190,17 +217,19 @@ impl Server {
                             self.identify(stream, addrs, &handler).await;
                         }
                         Accepted::Tcp(stream, addrs) => {
-                            self.spawn(stream, None, Some(addrs), &handler, class, room);
+                            self.assign(
+                                stream,
+                                NewConnection::socket(Some(addrs), class, room),
+                                &handler,
+                            );
                         }
                         Accepted::Unix(stream) => {
-                            self.spawn(stream, None, None, &handler, class, room);
+                            self.assign(stream, NewConnection::socket(None, class, room), &handler);
                         }
                     }
                 }
                 Err(error) => {
-                    if let Some(before) = self.failures.due() {
-                        tracing::warn!(%error, suppressed = before, help = LogEntry::AcceptFailed.page(), "cannot accept a connection");
-                    }
+                    self.log_failure(&error);
                     if self.evict(class) == Eviction::Empty {
                         self.served.evict_idle();
                     }
@@ -232,22 +261,55 @@ impl Server {
                 }
                 _ => return,
             };
-            server.spawn(stream, None, Some(addrs), &handler, class, room);
+            server.assign(
+                stream,
+                NewConnection::socket(Some(addrs), class, room),
+                &handler,
+            );
         });
     }
 
+    /// Serves a connection on the worker with the fewest.
+    fn assign<S, H>(&self, stream: S, new: NewConnection, handler: &H)
+    where
+        S: ClientStream,
+        H: ConnectionHandler,
+    {
+        let worker = self.workers.least_loaded();
+        if worker.is_current() {
+            self.spawn(stream, new, handler, Some(worker));
+            return;
+        }
+        let _runtime = worker.enter_runtime();
+        match stream.into_current_runtime() {
+            Ok(stream) => self.spawn(stream, new, handler, Some(worker)),
+            Err(error) => self.log_failure(&error),
+        }
+    }
+
+    fn log_failure(&self, error: &io::Error) {
+        if let Some(before) = self.failures.due() {
+            tracing::warn!(%error, suppressed = before, help = LogEntry::AcceptFailed.page(), "cannot accept a connection");
+        }
+    }
+
+    /// Serves a connection in a task of the current runtime. It counts as a connection of `worker`.
     fn spawn<S, H>(
         &self,
         stream: S,
-        protocol: Option<ClientProtocol>,
-        addrs: Option<ConnectionAddrs>,
+        new: NewConnection,
         handler: &H,
-        class: ConnectionClass,
-        room: Capacity,
+        worker: Option<AssignedWorker>,
     ) where
         S: ClientStream,
         H: ConnectionHandler,
     {
+        let NewConnection {
+            protocol,
+            addrs,
+            class,
+            room,
+        } = new;
         let (connections, evictable, http) = match class {
             ConnectionClass::Admin => (
                 &self.admin_connections,
@@ -287,12 +349,30 @@ impl Server {
         };
         let handler = handler.clone();
         self.tasks.spawn(async move {
+            let _counted = worker;
             let service = handler.service(connection, addrs);
             serve(stream, protocol, service, limits, |protocol, error| {
                 handler.malformed(addrs, protocol, error);
             })
             .await;
         });
+    }
+}
+
+// === impl NewConnection ===
+
+impl NewConnection {
+    const fn socket(
+        addrs: Option<ConnectionAddrs>,
+        class: ConnectionClass,
+        room: Capacity,
+    ) -> Self {
+        Self {
+            protocol: None,
+            addrs,
+            class,
+            room,
+        }
     }
 }
 

@@ -24,6 +24,14 @@ pub(super) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Makes the connection end with a reset instead of a close, if it can. The client then knows that bytes are
     /// missing.
     fn reset_at_end(&self) {}
+
+    /// Registers the stream with the current runtime, if it is a socket.
+    fn into_current_runtime(self) -> io::Result<Self>
+    where
+        Self: Sized,
+    {
+        Ok(self)
+    }
 }
 
 // === impl ClientStream ===
@@ -37,11 +45,19 @@ impl ClientStream for TcpStream {
         // Fails only on a closed socket.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
+
+    fn into_current_runtime(self) -> io::Result<Self> {
+        Self::from_std(self.into_std()?)
+    }
 }
 
 impl ClientStream for UnixStream {
     fn is_closed_by_client(&self) -> bool {
         is_closed(self.ready(Interest::READABLE))
+    }
+
+    fn into_current_runtime(self) -> io::Result<Self> {
+        Self::from_std(self.into_std()?)
     }
 }
 

@@ -174,7 +174,8 @@ async fn an_upload_in_one_byte_chunks_leaves_in_larger_frames() {
         settings.data_frame_budget(usize::MAX);
     })
     .await;
-    let (_metadata, sidecar) = beside(&service, service.address, &[]).await;
+    // Two connections of an app share an upstream connection only if the same worker serves them.
+    let (_metadata, sidecar) = beside(&service, service.address, &["--workers", "1"]).await;
     let app = app(sidecar.proxy()).await;
     let (held, _) = open(&app, request("GET", "/held"), true).await;
     let kept = service.next().await;

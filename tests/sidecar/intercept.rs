@@ -47,7 +47,7 @@ struct Setup {
 }
 
 /// The app's end of a tunnel, after its handshake.
-type Tls = TlsStream<TcpStream>;
+pub(super) type Tls = TlsStream<TcpStream>;
 
 impl Setup {
     async fn new(args: &[&str]) -> Self {
@@ -110,7 +110,7 @@ fn trusting(roots: &Path, alpn: &[&[u8]]) -> TlsConnector {
 }
 
 /// Sends one request on its own connection, in the version that ALPN selected.
-async fn call(tls: Tls, request: Request<Full<Bytes>>) -> Response<Bytes> {
+pub(super) async fn call(tls: Tls, request: Request<Full<Bytes>>) -> Response<Bytes> {
     let h2 = tls.get_ref().1.alpn_protocol() == Some(H2);
     let stream = TokioIo::new(tls);
     let response = if h2 {
@@ -130,7 +130,7 @@ async fn call(tls: Tls, request: Request<Full<Bytes>>) -> Response<Bytes> {
 }
 
 /// Returns a `GET` in the form of the protocol.
-fn request(alpn: &[u8], host: &str, path: &str) -> Request<Full<Bytes>> {
+pub(super) fn request(alpn: &[u8], host: &str, path: &str) -> Request<Full<Bytes>> {
     let request = match alpn == H2 {
         true => Request::get(format!("https://{host}{path}")),
         false => Request::get(path).header("host", host),

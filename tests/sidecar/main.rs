@@ -52,6 +52,7 @@ mod supervisor;
 mod support;
 mod unauthorized;
 mod upgrades;
+mod workers;
 
 use support::metadata::{Answer, Kind, Metadata};
 use support::service::Service;

@@ -14,7 +14,7 @@ use crate::app;
 use crate::cli::detached_thread::on_detached_thread;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
-use crate::cli::runtime::{block_on, runtime};
+use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::{Destination, Host, Scheme};
@@ -121,7 +121,7 @@ pub(super) fn run(args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
     }
     let config = load(args, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
-    block_on(&runtime(1)?, serve(config, args, env))
+    runtime(1)?.block_on(serve(config, args, env))
 }
 
 /// Loads the configuration, with a credential other than this server itself.

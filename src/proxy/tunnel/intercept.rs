@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -29,6 +30,8 @@ pub(crate) struct OpenedTunnel {
     pub(crate) stream: Either<TlsStream<Tunnel>, Tunnel>,
     /// The ingress of its requests.
     pub(crate) ingress: Arc<Ingress>,
+    /// The runtime of the app's connection.
+    pub(crate) runtime: Handle,
 }
 
 /// Passes opened tunnels to the server.
@@ -68,7 +71,12 @@ impl OpenedTunnelSender {
         });
         drop(record);
         // Fails only if the server shuts down; the app then sees the tunnel end.
-        let _ = self.0.send(OpenedTunnel { stream, ingress }).await;
+        let opened = OpenedTunnel {
+            stream,
+            ingress,
+            runtime: Handle::current(),
+        };
+        let _ = self.0.send(opened).await;
     }
 }
 

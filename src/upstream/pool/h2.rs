@@ -29,9 +29,10 @@ use crate::upstream::io::UpstreamIo;
 use crate::upstream::receive_state::ReceiveState;
 
 /// The receive windows of a stream and of a connection, in bytes. At a round-trip time of 50 ms they permit 40 MiB per
-/// second on each stream. 16 downloads that an app does not read cannot block the other streams.
+/// second on each stream. 13 downloads that an app does not read cannot block the other streams, and those of two
+/// workers take at most 56 MiB.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 28 * 1024 * 1024;
 
 /// The number of streams that are remembered for a second after they were reset here. Frames that the upstream sends on
 /// them in this time are not its fault.

@@ -1,4 +1,4 @@
-//! Open connections for reuse: one [`Pool`] for each target, all under one limit.
+//! Open connections for reuse: one [`Pool`] for each target and worker, all under one limit.
 
 mod driver;
 pub(super) mod h1;
@@ -30,6 +30,7 @@ use crate::config;
 use crate::error::ErrorKind;
 use crate::lock::lock;
 use crate::memory::Memory;
+use crate::workers::PerWorker;
 
 /// The shortest and the longest time between two sweeps of idle connections.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
@@ -37,7 +38,7 @@ const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// A connection that was idle for longer is checked for a close before it is used.
 const IDLE_CHECK_AFTER: Duration = Duration::from_millis(100);
 
-/// The number of targets beyond which pools without a connection are dropped at once.
+/// The number of a worker's targets beyond which pools without a connection are dropped at once.
 const TARGETS: usize = 256;
 
 /// The limits of connections and streams.
@@ -45,9 +46,9 @@ const TARGETS: usize = 256;
 pub struct PoolLimits {
     /// All open connections. At the limit, requests wait.
     pub connections: usize,
-    /// HTTP/1.1 connections in use to one target. At the limit, requests wait.
+    /// HTTP/1.1 connections of one worker in use to one target. At the limit, requests wait.
     pub per_target: usize,
-    /// Idle HTTP/1.1 connections to one target. A lower limit than `per_target` would make a busy target dial
+    /// Idle HTTP/1.1 connections of one worker to one target. A lower limit than `per_target` would make a busy target dial
     /// repeatedly, because only this number of a burst's connections is kept.
     pub idle: usize,
     /// Requests on one HTTP/2 connection, unless the upstream permits fewer.
@@ -66,9 +67,12 @@ pub(super) struct Pools<B> {
     permits: Arc<Semaphore>,
     /// The number of requests that wait for a permit.
     waiters: AtomicUsize,
-    targets: Mutex<HashMap<Target, Arc<Pool<B>>>>,
+    /// Each worker has its own pools, so that a connection and its requests are on the same core.
+    targets: PerWorker<Mutex<Targets<B>>>,
     sweeping: AtomicBool,
 }
+
+type Targets<B> = HashMap<Target, Arc<Pool<B>>>;
 
 /// Counts a waiting request until it is dropped.
 struct WaiterGuard<'a>(&'a AtomicUsize);
@@ -103,14 +107,14 @@ impl<B: SendableBody> Pools<B> {
             limits,
             idle_timeout: config.idle_timeout,
             waiters: AtomicUsize::new(0),
-            targets: Mutex::new(HashMap::new()),
+            targets: PerWorker::new(),
             sweeping: AtomicBool::new(false),
         })
     }
 
-    /// Returns the pool of a target.
+    /// Returns this worker's pool of a target.
     pub(super) fn pool(self: &Arc<Self>, target: &Target) -> Result<Arc<Pool<B>>, Failure> {
-        let mut targets = lock(&self.targets);
+        let mut targets = lock(self.targets.current());
         if let Some(pool) = targets.get(target) {
             return Ok(Arc::clone(pool));
         }
@@ -199,17 +203,21 @@ impl<B: SendableBody> Pools<B> {
     fn sweep(&self) -> bool {
         // `any` would stop at the first pool.
         let idle = self.all().iter().filter(|pool| pool.expire()).count() > 0;
-        forget_vacant(&mut lock(&self.targets), false);
+        for targets in self.targets.all() {
+            forget_vacant(&mut lock(targets), false);
+        }
         idle
     }
 
     fn all(&self) -> Vec<Arc<Pool<B>>> {
-        lock(&self.targets).values().cloned().collect()
+        let all = self.targets.all();
+        all.flat_map(|targets| lock(targets).values().cloned().collect::<Vec<_>>())
+            .collect()
     }
 }
 
 /// Drops unused pools. With `all`, also those of upstreams that complained of PINGs.
-fn forget_vacant<B: SendableBody>(targets: &mut HashMap<Target, Arc<Pool<B>>>, all: bool) {
+fn forget_vacant<B: SendableBody>(targets: &mut Targets<B>, all: bool) {
     targets.retain(|_, pool| {
         Arc::strong_count(pool) > 1 || !pool.is_vacant() || (pool.complaints.any() && !all)
     });

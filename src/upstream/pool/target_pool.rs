@@ -1,4 +1,4 @@
-//! The connections of one target.
+//! The connections of one worker to one target.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -26,7 +26,7 @@ use crate::upstream::idle_since::IdleSince;
 use crate::upstream::target::{RequestTarget, Target};
 use crate::upstream::tls::AlpnOffer;
 
-/// The connections of one target, and the requests that wait for one.
+/// The connections of one worker to one target, and the requests that wait for one.
 ///
 /// HTTP/1.1: a request that finds no idle connection dials its own. HTTP/2, and before ALPN has decided: one dial at a
 /// time runs in its own task, and requests without a free stream wait for it. Requests wait only during a dial, and
