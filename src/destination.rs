@@ -14,7 +14,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 pub(crate) use embedded::equivalents;
-pub(crate) use prefix::{longest_prefix, upstream_target};
+pub(crate) use prefix::{is_under, longest_prefix, upstream_target};
 
 /// `http` or `https`. Other schemes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -181,8 +181,13 @@ fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ing
             .next()
             .map_or_else(Arc::default, listener_name);
         let ingresses: Vec<_> = of_listener
+            .clone()
             .map(|route| {
+                let others = of_listener
+                    .clone()
+                    .filter(|other| other.prefix != route.prefix);
                 let kind = IngressKind::Route(Box::new(RouteIngress {
+                    other_prefixes: others.map(|other| other.prefix.clone()).collect(),
                     http: route.http.unwrap_or(config.upstream.http),
                     decision: RouteDecision::default(),
                     route: route.clone(),

@@ -23,6 +23,7 @@ pub(crate) fn longest_prefix<T>(
 }
 
 /// Returns the upstream's base path followed by the request's path without the route's prefix, and the request's query.
+/// A request for the prefix alone gets the base path as it is written.
 ///
 /// # Errors
 ///
@@ -47,8 +48,10 @@ pub(crate) fn upstream_target(
     } else if path == "*" {
         // The base path is a part of the upstream's server, not the whole server.
         target.push('/');
-    } else if rest.is_empty() {
+    } else if rest.is_empty() && base.is_empty() {
         target.push('/');
+    } else if rest.is_empty() {
+        target.push_str(upstream.path().get(base.len()..).unwrap_or_default());
     } else {
         target.push_str(rest);
     }
@@ -60,7 +63,7 @@ pub(crate) fn upstream_target(
 }
 
 /// Compares whole segments: `/v1` is under `/v1`, `/v10` is not.
-fn is_under(path: &str, prefix: &str) -> bool {
+pub(crate) fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
@@ -78,6 +81,30 @@ mod tests {
         assert!(is_under("*", ""));
         assert!(!is_under("/v10", "/v1"));
         assert!(!is_under("/v", "/v1"));
+    }
+
+    #[test]
+    fn the_prefix_alone_is_the_base_path_as_written() {
+        let target = |prefix, upstream, asked| {
+            let upstream = PathAndQuery::try_from(upstream).unwrap();
+            let asked = PathAndQuery::try_from(asked).unwrap();
+            upstream_target(prefix, &upstream, &asked)
+                .unwrap()
+                .to_string()
+        };
+        for (prefix, upstream, asked, sent) in [
+            ("/api", "/two", "/api", "/two"),
+            ("/api", "/two", "/api?q", "/two?q"),
+            ("/api", "/two", "/api/", "/two/"),
+            ("/api", "/two/", "/api", "/two/"),
+            ("/api", "/two/", "/api/x", "/two/x"),
+            ("/api", "/", "/api", "/"),
+            ("/api", "/", "/api?q", "/?q"),
+            ("", "/two", "/", "/two/"),
+            ("", "/two", "/x", "/two/x"),
+        ] {
+            assert_eq!(target(prefix, upstream, asked), sent, "{asked}");
+        }
     }
 
     #[test]

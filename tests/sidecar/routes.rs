@@ -592,3 +592,15 @@ async fn signed_urls_keys_and_upload_sessions_pass_unchanged() {
         )
         .await;
 }
+
+/// An upstream that removes trailing slashes redirects such a request without end.
+#[tokio::test]
+async fn a_request_for_exactly_the_prefix_gets_no_further_slash() {
+    let route = "127.0.0.1:0/api=https://storage.googleapis.com/two";
+    let (_metadata, service, sidecar) = started(&["--route", route]).await;
+    let at = sidecar.address("127.0.0.1:0/api");
+    for (path, sent) in [("/api", "/two"), ("/api?q", "/two?q"), ("/api/", "/two/")] {
+        get(at, path).await;
+        assert_eq!(service.seen().last().unwrap().target, sent, "{path}");
+    }
+}

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 use tower::layer::layer_fn;
 
-use crate::destination::{Destination, Origin, Scheme};
+use crate::destination::{Destination, Origin, Scheme, is_under};
 use crate::error::Error;
 use crate::proxy::request::Outbound;
 use crate::proxy::request::body::ResponseBody;
@@ -48,6 +48,15 @@ struct Called {
     origin: Origin,
     /// Rewrite redirects only. In other responses `Location` names a resource by its URL.
     redirects_only: bool,
+}
+
+/// The app's path `prefix` stands for the path `base` at the upstream. Both have no trailing slash.
+#[derive(Default)]
+struct RoutePaths<'a> {
+    prefix: &'a str,
+    base: &'a str,
+    /// The prefixes of the listener's other routes.
+    other_prefixes: &'a [String],
 }
 
 /// The parts of an absolute or scheme-relative reference (RFC 3986, 4.2 and 4.3).
@@ -124,39 +133,39 @@ impl Called {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
         let called = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
         let host = host.filter(|_| called.is_some());
-        let (prefix, base) = match self.record.ingress().route() {
-            Some(route) => (&*route.route.prefix, route.route.upstream.path()),
-            None => ("", ""),
+        let paths = match self.record.ingress().route() {
+            Some(route) => RoutePaths {
+                prefix: &route.route.prefix,
+                base: route.route.upstream.path().trim_end_matches('/'),
+                other_prefixes: &route.other_prefixes,
+            },
+            None => RoutePaths::default(),
         };
         // Differs from `origin` if the app used a service name, which is valid only through this proxy.
         let named = called.filter(|_| self.record.ingress().route().is_none());
         let upstream = (&self.origin, named.as_ref());
-        relocated(location, prefix, base, upstream, host)
+        relocated(location, &paths, upstream, host)
     }
 }
 
-/// Returns the location as the app must call it; `None` if it stays as it is. The app's `prefix` at `host` stands for
-/// `base` at `upstream`, which has one or two names. Without a host the result is a path.
+/// Returns the location as the app must call it; `None` if it stays as it is. The upstream has one or two names. Without
+/// a host the result is a path.
 ///
 /// Only the origin is parsed. The bytes behind it stay as they are, because clients also follow a location that is not
 /// a valid URI, for example with a space or UTF-8.
 fn relocated(
     location: &[u8],
-    prefix: &str,
-    base: &str,
+    paths: &RoutePaths<'_>,
     (upstream, named): (&Origin, Option<&Origin>),
     host: Option<&str>,
 ) -> Option<HeaderValue> {
-    let base = base.trim_end_matches('/');
     if location.starts_with(b"/") && !location.starts_with(b"//") {
-        let Some(rest) = under(location, base) else {
-            // Outside the base path, the route has no path for it. As it stands, it could lead to another route.
+        let Some(here) = paths.here(location) else {
+            // As it stands, it could lead to another route.
             let elsewhere = upstream.to_string();
             return HeaderValue::from_bytes(&[elsewhere.as_bytes(), location].concat()).ok();
         };
-        // A path alone already points to the proxy, unless prefix and base path differ.
-        return (base != prefix)
-            .then(|| HeaderValue::from_bytes(&[prefix.as_bytes(), rest].concat()).ok())?;
+        return (here != location).then(|| HeaderValue::from_bytes(&here).ok())?;
     }
     let Reference {
         scheme,
@@ -179,15 +188,44 @@ fn relocated(
         return None;
     }
     let slash: &[u8] = if target.starts_with(b"/") { b"" } else { b"/" };
-    let target = [slash, target].concat();
-    let rest = under(&target, base)?;
-    let here = match host {
-        Some(host) => format!("http://{host}{prefix}"),
-        // A path alone is right whatever the client calls this place.
-        None if prefix.is_empty() && !rest.starts_with(b"/") => "/".to_owned(),
-        None => prefix.to_owned(),
-    };
-    HeaderValue::from_bytes(&[here.as_bytes(), rest].concat()).ok()
+    let here = paths.here(&[slash, target].concat())?;
+    // A path alone is right whatever the client calls this place.
+    let place = host.map_or_else(String::new, |host| format!("http://{host}"));
+    HeaderValue::from_bytes(&[place.as_bytes(), &here].concat()).ok()
+}
+
+// === impl RoutePaths ===
+
+impl RoutePaths<'_> {
+    /// Returns where the app finds a path of the upstream, with its query and fragment; `None` if the route has no path
+    /// for it.
+    fn here(&self, target: &[u8]) -> Option<Vec<u8>> {
+        let rest = under(target, self.base)?;
+        let slash: &[u8] = if self.prefix.is_empty() && !rest.starts_with(b"/") {
+            b"/"
+        } else {
+            b""
+        };
+        let here = [self.prefix.as_bytes(), slash, rest].concat();
+        let path = here.split(|byte| matches!(byte, b'?' | b'#')).next();
+        let path = String::from_utf8_lossy(path.unwrap_or_default());
+        let is_only_route =
+            self.prefix.is_empty() && self.base.is_empty() && self.other_prefixes.is_empty();
+        let leads_elsewhere = self
+            .other_prefixes
+            .iter()
+            .any(|other| other.len() > self.prefix.len() && is_under(&path, other));
+        (is_only_route || !leads_elsewhere && !has_dot_segment(&path)).then_some(here)
+    }
+}
+
+/// Returns whether a client may remove segments from the path (RFC 3986, 5.2.4; WHATWG URL, "double-dot URL path
+/// segment" and, for the backslash, "path state").
+fn has_dot_segment(path: &str) -> bool {
+    path.split(['/', '\\']).any(|segment| {
+        let plain = segment.replace("%2e", ".").replace("%2E", ".");
+        plain == "." || plain == ".."
+    })
 }
 
 // === impl Reference ===
@@ -229,14 +267,18 @@ mod tests {
     fn here(location: &str, listen_prefix: &str, upstream: &str) -> Option<String> {
         let upstream = Destination::parse(upstream).unwrap();
         let (base, origin) = (upstream.path(), &upstream.origin);
-        relocated(
-            location.as_bytes(),
-            listen_prefix,
-            base,
-            (origin, None),
-            Some("localhost:8081"),
-        )
-        .map(|value| value.to_str().unwrap().into())
+        let paths = RoutePaths {
+            prefix: listen_prefix,
+            base: base.trim_end_matches('/'),
+            other_prefixes: &[],
+        };
+        located(location, &paths, origin)
+    }
+
+    fn located(location: &str, paths: &RoutePaths<'_>, upstream: &Origin) -> Option<String> {
+        let host = Some("localhost:8081");
+        relocated(location.as_bytes(), paths, (upstream, None), host)
+            .map(|value| value.to_str().unwrap().into())
     }
 
     #[test]
@@ -248,13 +290,12 @@ mod tests {
             ("https://a.run.app/v1", "/b", "https://a.run.app/v1", "/b"),
         ] {
             let upstream = Destination::parse(upstream).unwrap();
-            let relocated = relocated(
-                location.as_bytes(),
+            let paths = RoutePaths {
                 prefix,
-                upstream.path(),
-                (&upstream.origin, None),
-                None,
-            );
+                base: upstream.path().trim_end_matches('/'),
+                other_prefixes: &[],
+            };
+            let relocated = relocated(location.as_bytes(), &paths, (&upstream.origin, None), None);
             assert_eq!(relocated.unwrap(), here, "{location}");
         }
     }
@@ -313,8 +354,7 @@ mod tests {
             let location = format!("https://a.run.app{rest}");
             let value = relocated(
                 location.as_bytes(),
-                "",
-                "",
+                &RoutePaths::default(),
                 (
                     &Destination::parse("https://a.run.app").unwrap().origin,
                     None,
@@ -326,8 +366,11 @@ mod tests {
         }
         let latin1 = relocated(
             b"/v1/caf\xe9",
-            "/billing",
-            "/v1",
+            &RoutePaths {
+                prefix: "/billing",
+                base: "/v1",
+                other_prefixes: &[],
+            },
             (
                 &Destination::parse("https://a.run.app").unwrap().origin,
                 None,
@@ -354,6 +397,55 @@ mod tests {
         let at = |location| here(location, "/run", "https://a.run.app/base").unwrap();
         assert_eq!(at("/other?q#f"), "https://a.run.app/other?q#f");
         assert_eq!(at("/basement"), "https://a.run.app/basement");
+    }
+
+    #[test]
+    fn the_base_path_itself_is_a_path_here() {
+        let at = |location| here(location, "", "https://a.run.app/v1").unwrap();
+        for (location, found) in [
+            ("/v1", "/"),
+            ("/v1/", "/"),
+            ("/v1?x=1", "/?x=1"),
+            ("/v1#f", "/#f"),
+            ("https://a.run.app/v1", "http://localhost:8081/"),
+            ("https://a.run.app/v1?x=1", "http://localhost:8081/?x=1"),
+        ] {
+            assert_eq!(at(location), found, "{location}");
+        }
+        let with_prefix = |location| here(location, "/b", "https://a.run.app/v1").unwrap();
+        assert_eq!(with_prefix("/v1?x=1"), "/b?x=1");
+    }
+
+    #[test]
+    fn a_location_under_the_prefix_of_another_route_stays_at_the_upstream() {
+        let upstream = Destination::parse("https://a.run.app").unwrap().origin;
+        let paths = RoutePaths {
+            prefix: "",
+            base: "",
+            other_prefixes: &["/b".to_owned()],
+        };
+        let at = |location| located(location, &paths, &upstream);
+        assert_eq!(at("/b/secret").unwrap(), "https://a.run.app/b/secret");
+        assert_eq!(at("/b?q").unwrap(), "https://a.run.app/b?q");
+        assert_eq!(
+            at("/x/../b/secret").unwrap(),
+            "https://a.run.app/x/../b/secret"
+        );
+        assert_eq!(at("https://a.run.app/b/secret"), None);
+        assert_eq!(at("/bb"), None);
+        assert_eq!(at("/x"), None);
+    }
+
+    #[test]
+    fn a_location_with_dot_segments_does_not_lead_to_another_route() {
+        fn at(location: &str) -> String {
+            here(location, "/p", "https://a.run.app/v1").unwrap()
+        }
+        for dots in ["/..", "/%2e%2E", "/.%2e", "\\..", "/x/../.."] {
+            let location = format!("/v1{dots}/b/secret");
+            assert_eq!(at(&location), format!("https://a.run.app{location}"));
+        }
+        assert_eq!(at("/v1/..x/.y/z."), "/p/..x/.y/z.");
     }
 
     #[test]
