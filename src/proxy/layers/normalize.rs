@@ -69,7 +69,9 @@ impl<S: ProxyService<Addressed>> Service<Inbound> for Normalize<S> {
         replace_server_wide_target(&mut request);
         let destination = match &record.ingress().kind {
             IngressKind::Route(route) => self.route_destination(route, &request, &connection),
-            IngressKind::Forward(_) => forward_destination(&mut request),
+            IngressKind::Forward(_) => {
+                forward_destination(&mut request, &connection, &self.allowed_hosts)
+            }
             IngressKind::Intercepted(origin) => tunnel_destination(origin, &request),
             IngressKind::NoRoute => Err(Error::new(
                 ErrorKind::NoRoute,
@@ -144,12 +146,22 @@ fn route_target(route: &Route, uri: &Uri) -> Result<PathAndQuery, Error> {
         .map_err(|error| bad(format!("the path: {error}")))
 }
 
-fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination, Error> {
+fn forward_destination(
+    request: &mut Request<RequestBody>,
+    connection: &ClientConnection,
+    allowed_hosts: &[Host],
+) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
         check_connect(request.headers())?;
         let origin = tunnel_target(request.uri())?;
-        check_tunnel_host(&origin, request.headers())?;
+        let names_proxy = |named: &Origin| {
+            connection.local.is_some_and(|local| {
+                named.port == local.port()
+                    && is_ours(&named.host, &local.ip().into(), allowed_hosts)
+            })
+        };
+        check_tunnel_host(&origin, request.headers(), names_proxy)?;
         return Ok(Destination {
             origin,
             target: PathAndQuery::from_static("/"),
@@ -214,14 +226,20 @@ fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
 }
 
 /// Checks the `Host` of a `CONNECT`, which must name the target (RFC 9112, 3.2). Some clients send none, or one without
-/// the port.
-fn check_tunnel_host(origin: &Origin, headers: &HeaderMap) -> Result<(), Error> {
+/// the port. Node's `http.request` sends the proxy's.
+fn check_tunnel_host(
+    origin: &Origin,
+    headers: &HeaderMap,
+    names_proxy: impl FnOnce(&Origin) -> bool,
+) -> Result<(), Error> {
     let Some(host) = optional_host_text(headers)? else {
         return Ok(());
     };
     let named = Origin::from_authority(origin.scheme, host)
         .map_err(|error| bad(format!("Host: {error}")))?;
-    if named.host != origin.host || (named.port != origin.port && !named.is_default_port()) {
+    let names_target =
+        named.host == origin.host && (named.port == origin.port || named.is_default_port());
+    if !names_target && !names_proxy(&named) {
         let target = origin.authority();
         return Err(bad(format!("CONNECT is to {target}, but Host is {host:?}")));
     }
