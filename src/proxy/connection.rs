@@ -4,8 +4,8 @@
 //! `--max-connections` from its first accepted request. An answer of the proxy's own holds neither the request's permit
 //! nor the connection: the server drops it if the client does not read it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use self::request_end::End;
 use crate::memory::{CLIENT_CONNECTION, Charge, Memory};
+use crate::telemetry::GaugeGuard;
 
 mod counters;
 mod in_progress;
@@ -30,8 +31,10 @@ const REFUSED: u8 = 2;
 pub(crate) struct ConnectionState {
     connections: Arc<Connections>,
     opened: Instant,
-    /// Whether it counts under the limit itself: the contents of a tunnel count with the connection of the tunnel.
-    counts: bool,
+    /// The connection that this one is inside, as the contents of a tunnel. They count with it under the limit.
+    outside: Option<Arc<Self>>,
+    /// Counts the connection in the metrics.
+    gauge: OnceLock<GaugeGuard>,
     admission: AtomicU8,
     /// The number of complete request heads received.
     heads: AtomicUsize,
@@ -73,17 +76,18 @@ pub(crate) struct ConnectionState {
 impl ConnectionState {
     /// Creates the state of a connection that was accepted now.
     pub(crate) fn new(connections: Arc<Connections>) -> Arc<Self> {
-        Self::counted(connections, true)
+        Self::create(connections, None)
     }
 
-    /// Creates the state of the contents of a tunnel, whose own connection counts under the limit.
-    pub(crate) fn inside_tunnel(connections: Arc<Connections>) -> Arc<Self> {
-        Self::counted(connections, false)
+    /// Creates the state of the contents of a tunnel in the connection `outside`.
+    pub(crate) fn inside(outside: Arc<Self>, connections: Arc<Connections>) -> Arc<Self> {
+        Self::create(connections, Some(outside))
     }
 
-    fn counted(connections: Arc<Connections>, counts: bool) -> Arc<Self> {
+    fn create(connections: Arc<Connections>, outside: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
-            counts,
+            outside,
+            gauge: OnceLock::new(),
             _charge: connections.memory.charge(CLIENT_CONNECTION),
             connections,
             opened: Instant::now(),
@@ -106,6 +110,11 @@ impl ConnectionState {
             evicting: AtomicBool::new(false),
             evicted: Notify::new(),
         })
+    }
+
+    /// Counts the connection in the metrics until it ends, also as a tunnel.
+    pub(crate) fn set_gauge(&self, gauge: GaugeGuard) {
+        let _ = self.gauge.set(gauge);
     }
 
     /// Records that a complete head was received.
@@ -135,6 +144,11 @@ impl ConnectionState {
             && self.memory().is_under_pressure()
     }
 
+    /// Returns whether it takes a place of the limit: the contents of a tunnel share that of the connection outside.
+    const fn counts(&self) -> bool {
+        self.outside.is_none()
+    }
+
     /// Counts the connection under the limit, unless it is counted already. Returns false if the limit is reached.
     pub(crate) fn admit(&self) -> bool {
         match self.admission.load(Ordering::Relaxed) {
@@ -145,12 +159,12 @@ impl ConnectionState {
         let Connections {
             admitted, limit, ..
         } = &*self.connections;
-        let is_over = self.counts && admitted.fetch_add(1, Ordering::Relaxed) >= *limit;
+        let is_over = self.counts() && admitted.fetch_add(1, Ordering::Relaxed) >= *limit;
         let admission = if is_over { REFUSED } else { ADMITTED };
         let first =
             self.admission
                 .compare_exchange(NEW, admission, Ordering::Relaxed, Ordering::Relaxed);
-        if self.counts && (is_over || first.is_err()) {
+        if self.counts() && (is_over || first.is_err()) {
             admitted.fetch_sub(1, Ordering::Relaxed);
         }
         self.is_admitted()
@@ -257,9 +271,12 @@ impl ConnectionState {
         self.http10.load(Ordering::Relaxed)
     }
 
-    /// Requests a check of the stream at its next write or flush.
+    /// Requests a check of the stream at its next write or flush. Only the stream outside of a tunnel can tell.
     pub(crate) fn request_check(&self) {
-        self.check_due.store(true, Ordering::Relaxed);
+        match &self.outside {
+            Some(outside) => outside.request_check(),
+            None => self.check_due.store(true, Ordering::Relaxed),
+        }
     }
 
     /// Returns whether a check was requested, once.
@@ -275,6 +292,10 @@ impl ConnectionState {
     /// Returns whether the client has closed the connection.
     pub(crate) fn is_client_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+            || self
+                .outside
+                .as_ref()
+                .is_some_and(|outside| outside.is_client_gone())
     }
 
     /// Ends the connection: no further request is read, and further bytes are discarded.
@@ -311,7 +332,7 @@ impl ConnectionState {
 
 impl Drop for ConnectionState {
     fn drop(&mut self) {
-        if self.counts && self.is_admitted() {
+        if self.counts() && self.is_admitted() {
             self.connections.admitted.fetch_sub(1, Ordering::Relaxed);
         }
     }

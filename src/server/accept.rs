@@ -96,7 +96,6 @@ pub(crate) struct Server {
 }
 
 /// What is known of a new connection, or of an opened tunnel, besides its stream.
-#[derive(Clone, Copy)]
 struct NewConnection {
     /// `None`: the first bytes tell it.
     protocol: Option<ClientProtocol>,
@@ -104,6 +103,8 @@ struct NewConnection {
     addrs: Option<ConnectionAddrs>,
     class: ConnectionClass,
     room: Capacity,
+    /// The connection that a tunnel is inside.
+    outside: Option<Arc<ConnectionState>>,
 }
 
 enum Accepted {
@@ -171,6 +172,7 @@ impl Server {
                 let Some(OpenedTunnel {
                     stream,
                     ingress,
+                    outside,
                     runtime,
                 }) = opened
                 else {
@@ -187,6 +189,7 @@ impl Server {
                     addrs: None,
                     class: ConnectionClass::App,
                     room: server.evict_for(ConnectionClass::App, 0).await,
+                    outside: Some(outside),
                 };
                 // The content of a tunnel is served where its connection is.
                 let _runtime = runtime.enter();
@@ -309,6 +312,7 @@ impl Server {
             addrs,
             class,
             room,
+            outside,
         } = new;
         let (connections, evictable, http) = match class {
             ConnectionClass::Admin => (
@@ -328,9 +332,9 @@ impl Server {
                 HttpLimits::app(self.limits.connections.saturating_add(GRACE)),
             ),
         };
-        let state = match S::IS_INSIDE_TUNNEL {
-            true => ConnectionState::inside_tunnel(connections.clone()),
-            false => ConnectionState::new(connections.clone()),
+        let state = match outside {
+            Some(outside) => ConnectionState::inside(outside, connections.clone()),
+            None => ConnectionState::new(connections.clone()),
         };
         if room == Capacity::Exhausted {
             state.refuse();
@@ -372,6 +376,7 @@ impl NewConnection {
             addrs,
             class,
             room,
+            outside: None,
         }
     }
 }

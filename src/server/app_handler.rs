@@ -85,15 +85,14 @@ impl ConnectionHandler for AppHandler {
         _: Option<ConnectionAddrs>,
     ) -> ConnectionService {
         let listener = self.serving.load_full();
-        let counted = listener
-            .ingresses
-            .main_ingress()
-            .metrics
-            .connection_opened();
         let connection_ingress = match &self.tunnel {
             Some(ingress) => Some(ingress.clone()),
             None => listener.ingresses.ingress_by_process(self.is_own),
         };
+        if self.tunnel.is_none() {
+            let metrics = &listener.ingresses.main_ingress().metrics;
+            connection.state.set_gauge(metrics.connection_opened());
+        }
         // The process needs no password, so its connection counts under `--max-connections` at once. Others count at
         // their first admitted request.
         if self.tunnel.is_none()
@@ -110,7 +109,6 @@ impl ConnectionHandler for AppHandler {
             connection_ingress,
             connection,
             in_flight: self.in_flight.clone(),
-            _counted: counted,
         }
     }
 

@@ -12,9 +12,6 @@ use tokio_util::either::Either;
 
 /// A client's connection.
 pub(super) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Whether it is the content of a tunnel, whose own connection counts under `--max-connections`.
-    const IS_INSIDE_TUNNEL: bool = false;
-
     /// Returns whether the client has closed or reset the connection, also if bytes before that were not read. False if
     /// the stream does not say.
     fn is_closed_by_client(&self) -> bool {
@@ -75,7 +72,6 @@ where
     L: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     R: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    const IS_INSIDE_TUNNEL: bool = true;
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::proxy::{
     ClientConnection, InFlight, Inbound, Ingress, Recorded, RequestBody, RequestRecord, Stack,
 };
-use crate::telemetry::GaugeGuard;
 
 /// The ingresses of one listener.
 #[derive(Clone, Debug)]
@@ -61,7 +60,6 @@ pub(super) struct ConnectionService {
     pub(super) connection_ingress: Option<Arc<Ingress>>,
     pub(super) connection: ClientConnection,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) _counted: GaugeGuard,
 }
 
 pin_project! {

@@ -167,6 +167,8 @@ pub(super) async fn serve<S, F>(
             let connection = http2_builder(http, &limits.server).serve_connection(io, service);
             let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
             let ended = limits.drive(&mut watchdog, pin!(connection)).await;
+            // For the contents of its tunnels, which may not read.
+            limits.state.client_gone();
             if let Err(Some(error)) = ended
                 && let Some(error) = rejected_http2(&error)
             {

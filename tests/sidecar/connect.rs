@@ -253,6 +253,46 @@ async fn a_request_in_a_tunnel_to_port_80_must_name_its_host() {
 }
 
 #[tokio::test]
+async fn an_app_that_disconnects_after_further_bytes_in_a_tunnel_to_port_80_is_noticed() {
+    let upstream = Honest::start(Manner::default()).await;
+    let plain = format!("plain.example.com:80:{}", upstream.address);
+    let (_metadata, _service, sidecar) = started(&["--connect-to", &plain]).await;
+    let mut app = tunnel(sidecar.proxy(), "plain.example.com:80").await;
+    app.send("GET /hold HTTP/1.1\r\nHost: plain.example.com\r\n\r\n\r\n")
+        .await;
+    upstream.held(1).await;
+    drop(app);
+    upstream.cancelled(1).await;
+}
+
+#[tokio::test]
+async fn an_open_tunnel_is_counted_as_one_connection() {
+    let upstream = Honest::start(Manner::default()).await;
+    let plain = format!("plain.example.com:80:{}", upstream.address);
+    let (_metadata, _service, sidecar) = started(&["--connect-to", &plain]).await;
+    let blind = upstream.address.to_string();
+    let connections = |count| format!("sidentity_connections{{listener=\"proxy\"}} {count}");
+    let mut http = tunnel(sidecar.proxy(), "plain.example.com:80").await;
+    http.send("GET /x HTTP/1.1\r\nHost: plain.example.com\r\n\r\n")
+        .await;
+    http.head().await;
+    sidecar.counted(&connections(1)).await;
+    let blind = tunnel(sidecar.proxy(), &blind).await;
+    sidecar.counted(&connections(2)).await;
+    let mut socket = Wire::open(sidecar.proxy()).await;
+    let at = upstream.address;
+    socket
+        .send(format!(
+            "GET http://{at}/upgrade HTTP/1.1\r\nHost: {at}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+        ))
+        .await;
+    assert!(socket.head().await.starts_with("HTTP/1.1 101 "));
+    sidecar.counted(&connections(3)).await;
+    drop((http, blind, socket));
+    sidecar.counted(&connections(0)).await;
+}
+
+#[tokio::test]
 async fn rules_and_metadata_access_apply_in_a_tunnel_to_port_80() {
     let upstream = Honest::start(Manner::default()).await;
     let plain = format!("plain.example.com:80:{}", upstream.address);
@@ -446,12 +486,18 @@ async fn a_denied_path_cannot_be_reached_through_a_blind_tunnel() {
 }
 
 #[tokio::test]
-async fn the_host_of_a_connect_must_name_its_target() {
+async fn the_host_of_a_connect_must_name_its_target_or_the_proxy() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();
     let (_metadata, _service, sidecar) = started(&[]).await;
+    let proxy = sidecar.proxy();
     for (fields, status) in [
         (String::new(), 200),
+        // Node's `http.request` sends the address of the proxy.
+        (format!("Host: {proxy}\r\n"), 200),
+        (format!("Host: localhost:{}\r\n", proxy.port()), 200),
+        (format!("Host: other.example:{}\r\n", proxy.port()), 400),
+        ("Host: localhost:1\r\n".to_owned(), 400),
         (format!("Host: {target}\r\n"), 200),
         ("Host: 127.0.0.1\r\n".to_owned(), 200),
         ("Host: other.example:443\r\n".to_owned(), 400),

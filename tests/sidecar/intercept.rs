@@ -229,42 +229,62 @@ async fn http2_bytes_after_http1_was_agreed_on_are_answered_with_400() {
     assert!(setup.service.seen().is_empty());
 }
 
+/// A sidecar that intercepts, before an honest upstream for `svc.a.run.app`.
+struct HonestSetup {
+    honest: Honest,
+    sidecar: Sidecar,
+    folder: TempDir,
+    _metadata: Metadata,
+}
+
+impl HonestSetup {
+    async fn new(protocols: &[&str], args: &[&str]) -> Self {
+        let authority = TestCa::new();
+        let honest = Honest::start(Manner {
+            tls: Some(authority.leaf(&["svc.a.run.app"]).serving(protocols)),
+            ..Manner::default()
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let (trusted, ca_dir) = (folder.path().join("trusted.pem"), folder.path().join("ca"));
+        std::fs::write(&trusted, &authority.pem).unwrap();
+        std::fs::create_dir(&ca_dir).unwrap();
+        let metadata = Metadata::start().await;
+        metadata.script(
+            Kind::Identity,
+            [super::support::metadata::Answer::identity(3600)],
+        );
+        let elsewhere = format!("*:443:127.0.0.1:{}", honest.address.port());
+        let own = [
+            "--connect-to",
+            &elsewhere,
+            "--upstream-ca",
+            trusted.to_str().unwrap(),
+            "--intercept",
+            "--ca-dir",
+            ca_dir.to_str().unwrap(),
+        ];
+        let sidecar = Sidecar::start(&metadata, &[&own[..], args].concat()).await;
+        Self {
+            honest,
+            sidecar,
+            folder,
+            _metadata: metadata,
+        }
+    }
+
+    async fn tls(&self, alpn: &[u8]) -> Tls {
+        let roots = self.folder.path().join("ca/ca.pem");
+        tls(self.sidecar.proxy(), "svc.a.run.app:443", &roots, &[alpn])
+            .await
+            .unwrap()
+    }
+}
+
 #[tokio::test]
 async fn an_upgrade_inside_the_tunnel_works() {
-    let authority = TestCa::new();
-    let honest = Honest::start(Manner {
-        tls: Some(
-            authority
-                .leaf(&["svc.a.run.app"])
-                .serving(&["h2", "http/1.1"]),
-        ),
-        ..Manner::default()
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let (trusted, ca_dir) = (folder.path().join("trusted.pem"), folder.path().join("ca"));
-    std::fs::write(&trusted, &authority.pem).unwrap();
-    std::fs::create_dir(&ca_dir).unwrap();
-    let metadata = Metadata::start().await;
-    metadata.script(
-        Kind::Identity,
-        [super::support::metadata::Answer::identity(3600)],
-    );
-    let elsewhere = format!("*:443:127.0.0.1:{}", honest.address.port());
-    let args = [
-        "--connect-to",
-        &elsewhere,
-        "--upstream-ca",
-        trusted.to_str().unwrap(),
-        "--intercept",
-        "--ca-dir",
-        ca_dir.to_str().unwrap(),
-    ];
-    let sidecar = Sidecar::start(&metadata, &args).await;
-    let roots = ca_dir.join("ca.pem");
-    let mut tls = tls(sidecar.proxy(), "svc.a.run.app:443", &roots, &[H1])
-        .await
-        .unwrap();
+    let setup = HonestSetup::new(&["h2", "http/1.1"], &[]).await;
+    let mut tls = setup.tls(H1).await;
     tls.write_all(
         b"GET /upgrade HTTP/1.1\r\nHost: svc.a.run.app\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
     )
@@ -283,8 +303,32 @@ async fn an_upgrade_inside_the_tunnel_works() {
     let mut heard = [0; 14];
     tls.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"there and back");
-    let authorization = honest.only().headers["authorization"].clone();
+    let authorization = setup.honest.only().headers["authorization"].clone();
     assert!(is_for(authorization.to_str().ok(), "https://svc.a.run.app"));
+}
+
+/// The app's bytes behind its request are not read, so its end is not read either.
+#[tokio::test]
+async fn an_app_that_disconnects_after_further_bytes_in_a_tunnel_is_noticed() {
+    let setup = HonestSetup::new(&["http/1.1"], &["--max-connections", "2"]).await;
+    let get = "GET /hold HTTP/1.1\r\nHost: svc.a.run.app\r\n\r\n";
+    for (count, further) in ["\r\n", get].into_iter().enumerate() {
+        let mut tls = setup.tls(H1).await;
+        tls.write_all(format!("{get}{further}").as_bytes())
+            .await
+            .unwrap();
+        setup.honest.held(1).await;
+        drop(tls);
+        setup.honest.cancelled(count + 1).await;
+        let total =
+            r#"sidentity_requests_total{code="cancelled",credential="id",listener="proxy"}"#;
+        setup
+            .sidecar
+            .counted(&format!("{total} {}", count + 1))
+            .await;
+        let none = r#"sidentity_connections{listener="proxy"} 0"#;
+        setup.sidecar.counted(none).await;
+    }
 }
 
 #[tokio::test]

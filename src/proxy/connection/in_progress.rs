@@ -47,7 +47,7 @@ impl InProgress {
     }
 
     /// Returns the connection of the request.
-    pub(crate) fn connection(&self) -> &ConnectionState {
+    pub(crate) fn connection(&self) -> &Arc<ConnectionState> {
         &self.state
     }
 

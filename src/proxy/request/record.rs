@@ -129,6 +129,11 @@ impl RequestRecord {
         &self.ingress
     }
 
+    /// Returns the connection that the request came on.
+    pub(crate) fn connection(&self) -> &Arc<ConnectionState> {
+        self.progress.connection()
+    }
+
     /// Returns the trace of the request.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         self.trace

@@ -13,6 +13,7 @@ use tokio_util::either::Either;
 use crate::destination::Origin;
 use crate::diagnostics::LogEntry;
 use crate::intercept::{Interceptor, PrefixedIo};
+use crate::proxy::connection::ConnectionState;
 use crate::proxy::ingress::{Ingress, IngressKind};
 use crate::proxy::request::record::RequestRecord;
 use crate::telemetry::{RateLimiter, interception_failed};
@@ -30,6 +31,8 @@ pub(crate) struct OpenedTunnel {
     pub(crate) stream: Either<TlsStream<Tunnel>, Tunnel>,
     /// The ingress of its requests.
     pub(crate) ingress: Arc<Ingress>,
+    /// The app's connection, which it is inside.
+    pub(crate) outside: Arc<ConnectionState>,
     /// The runtime of the app's connection.
     pub(crate) runtime: Handle,
 }
@@ -69,11 +72,13 @@ impl OpenedTunnelSender {
             metrics: outside.metrics.clone(),
             kind: IngressKind::Intercepted(origin),
         });
+        let outside = record.connection().clone();
         drop(record);
         // Fails only if the server shuts down; the app then sees the tunnel end.
         let opened = OpenedTunnel {
             stream,
             ingress,
+            outside,
             runtime: Handle::current(),
         };
         let _ = self.0.send(opened).await;
