@@ -40,6 +40,9 @@ pub(crate) struct KnownIdentity {
     pub(crate) project_number: Option<String>,
     /// The region.
     pub(crate) region: Option<String>,
+    /// The scopes of access tokens for which a caller requests none. Empty if they are those of a login, whose file does
+    /// not name them. The path exists nevertheless: Google's library for Python reads it.
+    pub(crate) scopes: Vec<String>,
     /// The universe domain.
     pub(crate) universe: String,
 }
