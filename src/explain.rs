@@ -306,6 +306,11 @@ impl Explanation {
         self.notes.extend(account_warning(email));
     }
 
+    /// Adds advice.
+    pub(crate) fn add_note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
     /// Returns whether another universe would change the decision.
     pub(crate) const fn needs_universe(&self) -> bool {
         self.needs_universe

@@ -47,7 +47,9 @@ pub(crate) use impersonated::ImpersonatedServiceAccount;
 pub(crate) use key::tests;
 pub(crate) use key::{InvalidKey, SigningKey};
 pub(crate) use regular_file::open_regular;
-pub(crate) use search::{Environment, Found, FoundBy, Mode, search};
+pub(crate) use search::{
+    Environment, Found, FoundBy, Mode, NO_METADATA_SERVER, nothing_found, search,
+};
 pub(crate) use service_account::ServiceAccount;
 pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, path_name};
 
