@@ -385,7 +385,9 @@ fn not_issued(error: &Error) -> NotIssued {
     let status = match error.fault() {
         Some(TokenFault::Limited) => StatusCode::TOO_MANY_REQUESTS,
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
-        Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
+        Some(TokenFault::Forbidden | TokenFault::NotDelegated | TokenFault::NotImpersonated) => {
+            StatusCode::FORBIDDEN
+        }
         Some(TokenFault::InvalidScope | TokenFault::Refused | TokenFault::Unsupported) => {
             StatusCode::BAD_REQUEST
         }
