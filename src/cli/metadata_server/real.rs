@@ -396,7 +396,6 @@ fn not_issued(error: &Error) -> NotIssued {
     NotIssued {
         status,
         text: error.detail().to_owned(),
-        retry_after: is_temporary(status)
-            .then(|| error.wait().unwrap_or_default().as_secs().max(1)),
+        retry_after: is_temporary(status).then(|| error.retry_after_seconds().unwrap_or(1)),
     }
 }
