@@ -126,6 +126,14 @@ impl Error {
     pub fn wait(&self) -> Option<Duration> {
         self.0.retry_after
     }
+
+    /// Returns the value of `Retry-After`: the time to wait in whole seconds. It is rounded up, because a retry a moment
+    /// too early gets the same error.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        let wait = self.wait()?;
+        let started = u64::from(wait.subsec_nanos() > 0);
+        Some(wait.as_secs().saturating_add(started).max(1))
+    }
 }
 
 impl fmt::Debug for Error {

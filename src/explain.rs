@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
 use crate::policy::{
-    CLOUD_PLATFORM, Credential, CredentialGrant, Decision, InvalidService, Placement, Policy,
-    Principal, ServiceLocation, SkipReason, TokenKind, select_header,
+    Credential, CredentialGrant, Decision, InvalidService, Placement, Policy, Principal,
+    ServiceLocation, SkipReason, TokenKind, select_header,
 };
 
 pub(crate) use account::account_warning;
@@ -36,7 +36,7 @@ pub(crate) struct Explanation {
     pub(crate) credential: Credential,
     /// The ID token's audience.
     pub(crate) audience: Option<String>,
-    /// The access token's scopes.
+    /// The access token's scopes, if they are known.
     pub(crate) scopes: Vec<String>,
     /// The header that carries the token if the app sends none, in its usual capitalisation.
     pub(crate) header: Option<&'static str>,
@@ -170,11 +170,9 @@ pub(crate) fn explain(
             TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
                 (Some(audience.to_string()), Vec::new())
             }
-            TokenKind::Access { scopes } if scopes.is_empty() => {
-                (None, default_scopes(policy, &key.principal))
-            }
             TokenKind::Access { scopes } => {
-                (None, scopes.iter().map(|scope| scope.to_string()).collect())
+                let known = policy.credential_name().scopes(&key.principal, scopes);
+                (None, known.unwrap_or_default())
             }
         },
         _ => (None, Vec::new()),
@@ -202,17 +200,6 @@ pub(crate) fn explain(
             _ => None,
         },
     })
-}
-
-/// Returns the scopes of an access token that is requested without scopes.
-fn default_scopes(policy: &Policy, principal: &Principal) -> Vec<String> {
-    let scopes = &policy.credential_name().scopes;
-    match principal {
-        Principal::Attached if !scopes.is_empty() => {
-            scopes.iter().map(|scope| scope.to_string()).collect()
-        }
-        _ => vec![CLOUD_PLATFORM.to_owned()],
-    }
 }
 
 /// Returns whether the forward proxy rejects a `CONNECT` for this `https` URL because a rule denies another path of the
@@ -317,6 +304,11 @@ impl Explanation {
         self.notes
             .push(format!("{what} {email} from the metadata server{project}"));
         self.notes.extend(account_warning(email));
+    }
+
+    /// Adds advice.
+    pub(crate) fn add_note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Returns whether another universe would change the decision.

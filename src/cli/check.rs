@@ -1,6 +1,6 @@
 //! `sidentity check`: validates the configuration and prints its effective values.
 
-use super::exit::{Exit, write_output};
+use super::exit::{Exit, complain, write_output};
 use super::flags::Flags;
 use super::load::load;
 use crate::config::{self, Env, Yaml};
@@ -18,6 +18,9 @@ pub(super) struct CheckArgs {
 /// Validates the configuration and prints it as YAML that `--config` accepts.
 pub(super) fn run(args: CheckArgs, env: &Env) -> Result<(), Exit> {
     let config = load(args.flags, env)?;
+    if let Some(warning) = config.no_credentials() {
+        complain("warning", &warning);
+    }
     let defaults = config::defaults(env);
     let yaml = if args.all {
         Yaml::all(&config)

@@ -58,6 +58,11 @@ pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
             explanation.name_account(&email, project.as_deref());
         }
     }
+    if explanation.needs_account()
+        && let Some(why) = config.no_credentials()
+    {
+        explanation.add_note(format!("this token cannot be obtained: {why}"));
+    }
     let text = if args.json {
         serde_json::to_string(&explanation).map_err(|error| Exit::failed(error.to_string()))?
     } else {

@@ -13,7 +13,7 @@ use crate::app;
 use crate::config::{Config, Env};
 use crate::destination::Destination;
 use crate::explain::{self, OwnListeners, RequestedUrl, account_warning};
-use crate::policy::{CredentialGrant, Placement, Principal, select_header};
+use crate::policy::{CredentialGrant, Placement, Principal, TokenKey, TokenKind, select_header};
 use crate::proxy::CredentialProvider;
 
 /// Print the token that a call to URL would carry
@@ -91,25 +91,32 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
         };
     };
     let token = slot.token().await.map_err(failed)?;
-    name_account(&provider, &slot.key().principal).await;
+    name_account(&provider, slot.key()).await;
     write_output("the token", format_args!("{}\n", token.reveal()))
 }
 
-/// Writes the token's account to stderr, if it is known in time.
-async fn name_account(provider: &CredentialProvider, principal: &Principal) {
+/// Writes the token's account to stderr, if it is known in time, and a note on its scopes.
+async fn name_account(provider: &CredentialProvider, key: &TokenKey) {
+    let principal = &key.principal;
     let credential = provider.policy().credential_name();
     let say = |text: String| {
         // Stdout has only the token, for scripts.
         let _ = writeln!(std::io::stderr(), "{text}");
     };
     if credential.is_file() {
-        return say(match principal.chain_clause() {
+        say(match principal.chain_clause() {
             None => format!("the token comes from {credential}"),
             Some(_) => format!(
                 "the token belongs to {}; the base credential is {credential}",
                 principal.name_of(credential.holder_or_default())
             ),
         });
+        if let TokenKind::Access { scopes } = &key.kind
+            && let Some(note) = credential.scopes_note(principal, scopes)
+        {
+            say(note.to_owned());
+        }
+        return;
     }
     let base = match principal.chain_clause() {
         None => principal,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
-use crate::credentials::Credentials;
+use crate::credentials::{Base, Credentials, NO_METADATA_SERVER, nothing_found};
 use crate::destination::{Destination, Host};
 use crate::policy::{EgressProxy, Impersonation, NoProxy, Rule, RuleOptions, ServiceName};
 
@@ -332,6 +332,22 @@ pub enum AccessLog {
     Errors,
     /// Every request.
     All,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Returns why no token can be obtained, if that is known without a call: there is no credential file, and
+    /// `NO_GCE_CHECK` is set.
+    pub(crate) fn no_credentials(&self) -> Option<String> {
+        match &self.credentials.base {
+            Base::Metadata { searched } if self.metadata.disabled => Some(match searched {
+                Some(searched) => nothing_found(searched, NO_METADATA_SERVER),
+                None => format!("no token can be obtained: {NO_METADATA_SERVER}"),
+            }),
+            Base::Metadata { .. } | Base::File(_) => None,
+        }
+    }
 }
 
 // === impl UpstreamProxy ===

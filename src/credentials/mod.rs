@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::SourceKind;
-use crate::policy::{BaseCredential, CredentialName};
+use crate::policy::{BaseCredential, CredentialName, ScopeSelection};
 
 pub(crate) use authorized_user::AuthorizedUser;
 pub use context::ReadContext;
@@ -47,7 +47,9 @@ pub(crate) use impersonated::ImpersonatedServiceAccount;
 pub(crate) use key::tests;
 pub(crate) use key::{InvalidKey, SigningKey};
 pub(crate) use regular_file::open_regular;
-pub(crate) use search::{Environment, Found, FoundBy, Mode, search};
+pub(crate) use search::{
+    Environment, Found, FoundBy, Mode, NO_METADATA_SERVER, nothing_found, search,
+};
 pub(crate) use service_account::ServiceAccount;
 pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, path_name};
 
@@ -131,12 +133,12 @@ impl Credentials {
             holder: self.file().map(|file| file.file.holder().into()),
             chain: self.file().and_then(|file| file.file.file_chain()),
             scopes: match self.file().map(|file| &file.file) {
-                Some(CredentialFile::Impersonated(file)) => file
-                    .scopes
-                    .iter()
-                    .map(|scope| Arc::from(&**scope))
-                    .collect(),
-                _ => Vec::new(),
+                Some(CredentialFile::AuthorizedUser(_)) => ScopeSelection::LoginSubset,
+                Some(CredentialFile::ExternalAccountAuthorizedUser(_)) => ScopeSelection::Login,
+                Some(CredentialFile::Impersonated(file)) if !file.scopes.is_empty() => {
+                    ScopeSelection::File(file.scopes.iter().map(|s| Arc::from(&**s)).collect())
+                }
+                _ => ScopeSelection::CloudPlatform,
             },
         }
     }

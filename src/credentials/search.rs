@@ -62,6 +62,9 @@ pub(crate) enum FoundBy {
     Gcloud,
 }
 
+/// Why the metadata server is not called.
+pub(crate) const NO_METADATA_SERVER: &str = "NO_GCE_CHECK says that there is no metadata server";
+
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const FILE: &str = "application_default_credentials.json";
 
@@ -101,6 +104,14 @@ pub(crate) fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
             looked_at: gcloud,
         },
     }
+}
+
+/// Returns the message that the search found nothing, with advice. `why` says why there is no metadata server.
+pub(crate) fn nothing_found(searched: &str, why: &str) -> String {
+    format!(
+        "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login` (then send SIGHUP or \
+         restart), or set GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
+    )
 }
 
 /// Returns whether the file exists. A file without access counts as existing, because reading it reports the reason.

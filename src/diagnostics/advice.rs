@@ -18,6 +18,7 @@ impl TokenFault {
             Self::Malformed => "The metadata server's response is not a token",
             Self::NoAccount => "No such service account here",
             Self::NothingFound => "No credentials were found",
+            Self::NotDelegated => "Domain-wide delegation is not authorized",
             Self::NotImpersonated => "The service account cannot be impersonated",
             Self::NoSubjectToken => "The subject token cannot be obtained",
             Self::ProxyRefused => "The upstream proxy refuses calls to the token endpoint",
@@ -44,6 +45,7 @@ impl TokenFault {
             | Self::Disabled
             | Self::InvalidScope
             | Self::NoSubjectToken
+            | Self::NotDelegated
             | Self::NotImpersonated
             | Self::NothingFound
             | Self::ProxyRefused
@@ -93,6 +95,10 @@ impl TokenFault {
                 "The detail lists what was checked. On a workstation run `gcloud auth application-default login`, \
                  then send SIGHUP or restart; elsewhere set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or GCE_METADATA_HOST to a metadata \
                  server."
+            }
+            Self::NotDelegated => {
+                "In the Admin console of the user's domain (Security, API controls, domain-wide delegation), authorize the \
+                 client id of the account in the detail for every scope in the detail. A change can take up to a day."
             }
             Self::NotImpersonated => {
                 "Grant the role in the detail on the account to the calling account; it takes effect within two minutes. \

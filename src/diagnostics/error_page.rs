@@ -66,6 +66,7 @@ impl TokenFault {
             Self::Malformed => entry!("token-malformed"),
             Self::NoAccount => entry!("token-no-account"),
             Self::NoSubjectToken => entry!("token-no-subject-token"),
+            Self::NotDelegated => entry!("token-not-delegated"),
             Self::NotImpersonated => entry!("token-not-impersonated"),
             Self::NothingFound => entry!("token-no-credentials"),
             Self::ProxyRefused => entry!("token-proxy-refused"),

@@ -49,6 +49,7 @@ impl TokenFault {
                 | Self::Disabled
                 | Self::InvalidScope
                 | Self::NoSubjectToken
+                | Self::NotDelegated
                 | Self::NotImpersonated
                 | Self::NothingFound
                 | Self::ProxyRefused
@@ -113,6 +114,7 @@ impl TokenFault {
                 | Self::Disabled
                 | Self::InvalidScope
                 | Self::NoSubjectToken
+                | Self::NotDelegated
                 | Self::NotImpersonated
                 | Self::NothingFound
                 | Self::ProxyRefused

@@ -1,6 +1,5 @@
 //! Serves one connection: detects TLS by its first byte, and selects the service of each request.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,14 +7,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::google::{Endpoint, Google, host};
+use super::http_connection::{HttpVersions, RespondFn, Stream, serve_http};
 use super::service::MetadataService;
 
 /// The first byte of a TLS handshake (RFC 8446, 5.1). No HTTP request begins with it.
@@ -31,8 +27,7 @@ pub(super) struct Services {
     pub(super) tls: TlsAcceptor,
 }
 
-/// Serves a connection until the client closes it. Idle connections have no timeout, because it would race with a
-/// request on a library's pooled connection.
+/// Serves a connection until the client closes it.
 pub(super) async fn serve(stream: TcpStream, services: Arc<Services>) {
     // Responses are small, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
@@ -40,29 +35,19 @@ pub(super) async fn serve(stream: TcpStream, services: Arc<Services>) {
     let Ok(1) = stream.peek(&mut first).await else {
         return;
     };
-    if first != [HANDSHAKE] {
-        return speak(stream, services, false).await;
-    }
-    match services.tls.accept(stream).await {
-        Ok(stream) => speak(stream, services, true).await,
-        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
-    }
-}
-
-async fn speak<S>(stream: S, services: Arc<Services>, tls: bool)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let respond = service_fn(move |request| {
+    let tls = first == [HANDSHAKE];
+    let stream: Box<dyn Stream> = match tls {
+        false => Box::new(stream),
+        true => match services.tls.accept(stream).await {
+            Ok(stream) => Box::new(stream),
+            Err(error) => return tracing::debug!(%error, "a TLS handshake failed"),
+        },
+    };
+    let respond: RespondFn = Box::new(move |request| {
         let services = Arc::clone(&services);
-        async move { Ok::<_, Infallible>(services.respond(request, tls).await) }
+        Box::pin(async move { services.respond(request, tls).await })
     });
-    let served = auto::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), respond)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a client closed its connection early");
-    }
+    serve_http(stream, HttpVersions::Http1And2, respond).await;
 }
 
 // === impl Services ===

@@ -17,6 +17,7 @@ mod caller;
 mod connection;
 #[doc(hidden)]
 pub mod google;
+mod http_connection;
 mod identity;
 mod key;
 mod mint;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use http_connection::{HttpVersions, RespondFn, serve_http};
 pub use identity::ISSUER;
 pub use identity::Identity;
 pub(crate) use identity::{Email, Lifetime, ProjectId, Region};

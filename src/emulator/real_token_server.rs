@@ -3,7 +3,6 @@
 //! It has neither the keys nor the endpoints of the emulator, so its tokens cannot be confused with those.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -14,14 +13,12 @@ use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::accept::accept;
 use super::caller::Callers;
+use super::http_connection::{HttpVersions, RespondFn, serve_http};
 use super::key::hex;
 use super::query_params::QueryParams;
 use super::response::MetadataResponse;
@@ -40,6 +37,9 @@ pub(crate) struct KnownIdentity {
     pub(crate) project_number: Option<String>,
     /// The region.
     pub(crate) region: Option<String>,
+    /// The scopes of access tokens for which a caller requests none. Empty if they are those of a login, whose file does
+    /// not name them. The path exists nevertheless: Google's library for Python reads it.
+    pub(crate) scopes: Vec<String>,
     /// The universe domain.
     pub(crate) universe: String,
 }
@@ -161,18 +161,13 @@ impl<I> fmt::Debug for RealTokenServer<I> {
 }
 
 async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<RealTokenService<I>>>) {
-    let respond = service_fn(move |request| {
-        let service = service.load_full();
-        async move { Ok::<_, Infallible>(service.respond(&request).await) }
-    });
     // Responses are small, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
-    let served = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), respond)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a client closed its connection early");
-    }
+    let respond: RespondFn = Box::new(move |request| {
+        let service = service.load_full();
+        Box::pin(async move { service.respond(&request).await })
+    });
+    serve_http(Box::new(stream), HttpVersions::Http1, respond).await;
 }
 
 // === impl Replacement ===

@@ -91,10 +91,7 @@ impl MetadataNode {
                     Some(("aliases".to_owned(), Self::List(vec!["default".to_owned()]))),
                     text("email", email.to_owned()),
                     Some(("identity".to_owned(), Self::IdToken)),
-                    Some((
-                        "scopes".to_owned(),
-                        Self::List(SCOPES.map(str::to_owned).to_vec()),
-                    )),
+                    Some(("scopes".to_owned(), Self::List(known.scopes.clone()))),
                     Some(("token".to_owned(), Self::AccessToken)),
                 ],
             )

@@ -25,6 +25,8 @@ pub enum TokenFault {
     NoAccount,
     /// There is no credential file, and no metadata server answers.
     NothingFound,
+    /// Domain-wide delegation: the token endpoint does not permit the account to act for the user with these scopes.
+    NotDelegated,
     /// The IAM Credentials API does not permit the caller to use the account, or does not know the account: 403 or 404.
     NotImpersonated,
     /// The subject token of the credential file cannot be obtained: from its file, program, URL or AWS keys.
@@ -45,7 +47,7 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// Every fault.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Aborted,
         Self::Disabled,
         Self::Failing,
@@ -56,6 +58,7 @@ impl TokenFault {
         Self::Malformed,
         Self::NoAccount,
         Self::NothingFound,
+        Self::NotDelegated,
         Self::NotImpersonated,
         Self::NoSubjectToken,
         Self::ProxyRefused,
@@ -83,6 +86,7 @@ impl TokenFault {
             | Self::InvalidScope
             | Self::Malformed
             | Self::NoAccount
+            | Self::NotDelegated
             | Self::NotImpersonated
             | Self::Refused
             | Self::Unsupported => ErrorKind::TokenRefused,

@@ -143,7 +143,10 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
     notes.push(existing(decision, key).to_owned());
     notes.push(placeholder(case));
     match &key.kind {
-        TokenKind::Access { .. } if policy.credential_name().is_file() => {}
+        TokenKind::Access { scopes } if policy.credential_name().is_file() => {
+            let note = policy.credential_name().scopes_note(&key.principal, scopes);
+            notes.extend(note.map(str::to_owned));
+        }
         TokenKind::Access { .. } if matches!(key.principal, Principal::Impersonated(_)) => {}
         TokenKind::Access { scopes } if scopes.is_empty() => notes.push(
             "the scopes are the service account's own; on Cloud Run that is cloud-platform"

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Pattern, Rule, RuleOptions, ServiceName, Settings};
+use crate::policy::{CLOUD_PLATFORM, Pattern, Rule, RuleOptions, ServiceName, Settings};
 
 mod identity;
 mod notes;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::decision::CLOUD_PLATFORM;
 use super::principal::{BASE_CREDENTIAL, Principal};
 use crate::error::SourceKind;
 
@@ -17,8 +18,22 @@ pub struct CredentialName {
     pub(crate) holder: Option<Arc<str>>,
     /// How a file's account is impersonated, if another principal calls for its tokens.
     pub(crate) chain: Option<FileChain>,
-    /// The scopes of its access tokens if none are requested, if they are known to differ from the usual ones.
-    pub(crate) scopes: Vec<Arc<str>>,
+    /// How the scopes of its access tokens are determined.
+    pub(crate) scopes: ScopeSelection,
+}
+
+/// How the scopes of the base credential's access tokens are determined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ScopeSelection {
+    /// A request names them. Without any, the token has `cloud-platform`.
+    #[default]
+    CloudPlatform,
+    /// A request names them. Without any, the token has these of the credential file.
+    File(Vec<Arc<str>>),
+    /// The token has those that the login was made with, which its file does not name. A request cannot name any.
+    Login,
+    /// A request names some of the login's. Without any, the token has all of them.
+    LoginSubset,
 }
 
 /// The chain of impersonation in a credential file.
@@ -61,6 +76,41 @@ impl CredentialName {
         }
     }
 
+    /// Returns the scopes of a principal's access token for which these are requested. Returns `None` for those of a
+    /// login, because they are not known.
+    pub(crate) fn scopes(
+        &self,
+        principal: &Principal,
+        requested: &[Arc<str>],
+    ) -> Option<Vec<String>> {
+        let texts = |scopes: &[Arc<str>]| scopes.iter().map(ToString::to_string).collect();
+        let is_attached = *principal == Principal::Attached;
+        match &self.scopes {
+            ScopeSelection::Login if is_attached => None,
+            _ if !requested.is_empty() => Some(texts(requested)),
+            ScopeSelection::LoginSubset if is_attached => None,
+            ScopeSelection::File(scopes) if is_attached => Some(texts(scopes)),
+            _ => Some(vec![CLOUD_PLATFORM.to_owned()]),
+        }
+    }
+
+    /// Returns a note on the scopes of such a token, if they are those of a login.
+    pub(crate) fn scopes_note(
+        &self,
+        principal: &Principal,
+        requested: &[Arc<str>],
+    ) -> Option<&'static str> {
+        if self.scopes(principal, requested).is_some() {
+            return None;
+        }
+        Some(match (&self.scopes, requested) {
+            (ScopeSelection::Login, [_, ..]) => {
+                "scope= has no effect: a token of a workforce login has the scopes that the login was made with"
+            }
+            _ => "the scopes are those that the login was made with",
+        })
+    }
+
     /// Names the credential and the holder of a principal's tokens: kind, file, account, chain and project.
     pub(crate) fn identity(&self, principal: &Principal, project: Option<&str>) -> String {
         let mut text = self.text.to_string();
@@ -90,7 +140,7 @@ impl Default for CredentialName {
             text: "the metadata server".into(),
             holder: None,
             chain: None,
-            scopes: Vec::new(),
+            scopes: ScopeSelection::default(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) use build::{NO_RULE, UNMATCHED_DENY};
 pub(crate) use builtin::DEFAULT_UNIVERSE;
 pub(crate) use builtin::{FUNCTIONS, RUN_APP, is_google_api, is_under};
 pub use credential_name::CredentialName;
-pub(crate) use credential_name::{FileChain, project_of};
+pub(crate) use credential_name::{FileChain, ScopeSelection, project_of};
 pub(crate) use decision::CLOUD_PLATFORM;
 pub use decision::Credential;
 pub use decision::CredentialGrant;

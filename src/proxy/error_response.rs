@@ -31,11 +31,8 @@ pub(super) fn problem(error: &Error) -> Response<ResponseBody> {
         HeaderValue::from_static("application/problem+json"),
     );
     headers.insert(PROXY_STATUS, proxy_status(error));
-    if let Some(wait) = error.wait() {
-        headers.insert(
-            header::RETRY_AFTER,
-            HeaderValue::from(wait.as_secs().max(1)),
-        );
+    if let Some(seconds) = error.retry_after_seconds() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if matches!(
         error.kind(),
@@ -144,6 +141,25 @@ mod tests {
             "{page}"
         );
         assert_eq!(body["detail"], "token: \"down\"\n");
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        for (millis, seconds) in [
+            (0, "1"),
+            (300, "1"),
+            (1000, "1"),
+            (1001, "2"),
+            (29_999, "30"),
+        ] {
+            let error = Error::new(ErrorKind::TokenUnavailable, "token: down")
+                .retry_after(std::time::Duration::from_millis(millis));
+            assert_eq!(
+                problem(&error).headers()["retry-after"],
+                seconds,
+                "{millis}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -269,7 +269,7 @@ fn token(value: &str, expires: Deadline, now: Now) -> Result<Token, Malformed> {
 }
 
 /// Parses a JSON object. Serde would accept an array too, and its error would quote the text.
-fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+pub(super) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     // serde_json checks the encoding only of the fields that it keeps (RFC 8259, 8.1).
     let json = str::from_utf8(json).ok()?;
     json.trim_ascii_start()

@@ -231,7 +231,8 @@ fn variables_of_googles_libraries_are_read_checked_and_shown() {
             "{line} in {checked:?}"
         );
     }
-    assert_eq!(checked.stderr, "");
+    let warning = "no token can be obtained: NO_GCE_CHECK says that there is no metadata server";
+    assert_eq!(checked.stderr, format!("sidentity: warning: {warning}\n"));
     let setup = Setup::new()
         .variable("GCE_METADATA_HOST", "a/b")
         .variable("SSL_CERT_FILE", "absent.pem")
@@ -256,6 +257,34 @@ fn variables_of_googles_libraries_are_read_checked_and_shown() {
         ),
     ];
     setup.expect(&[], &expected);
+}
+
+#[test]
+fn check_and_explain_say_that_no_credentials_were_found_if_no_metadata_server_is_called() {
+    let nothing = "no credentials were found: GOOGLE_APPLICATION_CREDENTIALS is not set; ";
+    let why = "NO_GCE_CHECK says that there is no metadata server";
+    for (arguments, value, is_said) in [
+        (&["check"] as &[&str], "true", true),
+        (&["explain", "https://a.run.app"], "1", true),
+        (&["explain", "https://example.com"], "1", false),
+        (&["check"], "false", false),
+    ] {
+        let ran = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .args(arguments)
+            .env_clear()
+            .envs([("HOME", "/nonexistent"), ("NO_GCE_CHECK", value)])
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{arguments:?}: {ran:?}");
+        let written = [ran.stdout, ran.stderr].concat();
+        // An explanation is wrapped.
+        let written = String::from_utf8(written).unwrap();
+        let written: Vec<&str> = written.split_whitespace().collect();
+        let written = written.join(" ");
+        for part in [nothing.trim_end(), why] {
+            assert_eq!(written.contains(part), is_said, "{arguments:?}: {written}");
+        }
+    }
 }
 
 #[test]

@@ -54,6 +54,23 @@ async fn a_rotated_refresh_token_is_kept_in_memory_only() {
 }
 
 #[tokio::test]
+async fn without_a_scope_explain_says_that_the_login_determines_the_scopes() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let scope = "https://s.example";
+    let rule = format!("--rule=storage.googleapis.com=access,scope={scope}");
+    for (options, scopes) in [(&[] as &[&str], json!([])), (&[&*rule], json!([scope]))] {
+        let args = [&["explain", "--json"], options, &[STORAGE]].concat();
+        let explained = run_with(&google, &file, &args).await;
+        let explained: serde_json::Value = serde_json::from_str(&explained.out).unwrap();
+        assert_eq!(explained["scopes"], scopes);
+        let notes = explained["notes"].to_string();
+        let of_login = notes.contains("the scopes are those that the login was made with");
+        assert_eq!(of_login, options.is_empty(), "{notes}");
+    }
+}
+
+#[tokio::test]
 async fn scopes_of_a_rule_are_requested() {
     let google = Google::start().await;
     let scope = "https://www.googleapis.com/auth/cloud-platform";

@@ -340,6 +340,32 @@ async fn the_quota_project_of_a_login_is_not_served_as_its_project() {
     }
 }
 
+#[tokio::test]
+async fn the_scopes_of_the_account_are_those_of_a_token_without_requested_scopes() {
+    let setup = Setup::new().await;
+    let google = &setup.google;
+    let mut with_scopes = google.impersonated(&Endpoints::default(), &service_account(google), &[]);
+    with_scopes["scopes"] = json!(["https://b.example/b"]);
+    let account = format!("{ROOT}/instance/service-accounts/default");
+    for (file, scopes) in [
+        (service_account(google), &[CLOUD_PLATFORM] as &[&str]),
+        (with_scopes, &["https://b.example/b"]),
+        // The file of a login does not name its scopes. Google's library for Python requires the field.
+        (authorized_user(google), &[]),
+        (
+            google.external_account_authorized_user(&Endpoints::default()),
+            &[],
+        ),
+    ] {
+        let server = Server::of_file(&setup, &file).await;
+        let listed = server.get(&format!("{account}/scopes")).await;
+        assert_eq!(listed.status(), 200, "{file}");
+        assert_eq!(text(&listed).lines().collect::<Vec<_>>(), scopes, "{file}");
+        let all = server.get(&format!("{account}/?recursive=true")).await;
+        assert_eq!(json(&all)["scopes"], json!(scopes), "{file}");
+    }
+}
+
 /// With a login of gcloud, Google's library in the app requests the ID token of a service.
 #[tokio::test]
 async fn a_login_is_served_as_id_tokens_for_cloud_run_and_functions_only() {

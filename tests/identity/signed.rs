@@ -187,26 +187,49 @@ async fn the_account_of_the_metadata_server_acts_for_a_user() {
 async fn unauthorised_delegation_is_reported_with_advice() {
     let setup = Setup::new().await;
     let target = setup.address("target");
+    let main = setup.google.directory().main().to_owned();
     let user = setup.google.directory().user();
     let refused = Fault::oauth(
         "unauthorized_client",
         "Client is unauthorized to retrieve access tokens",
     );
     setup.google.always(Endpoint::Token, refused);
-    let rule =
-        format!("www.googleapis.com=access,scope={DRIVE},subject={user},impersonate={target}");
-    let sidecar = setup.sidecar(&["--rule", &rule]).await;
-    let response = proxied(sidecar.proxy(), FILES, &[]).await;
-    assert_eq!(response.status(), 502, "{}", text(&response));
-    let detail = json(&response)["detail"].as_str().unwrap().to_owned();
-    for part in [
-        "oauth2.googleapis.com",
-        "Client is unauthorized",
-        "admin console",
-        &target,
-        &user,
-    ] {
-        assert!(detail.contains(part), "{part} in {detail}");
+    let rule = format!("www.googleapis.com=access,scope={DRIVE},subject={user}");
+    let impersonating = setup
+        .sidecar(&["--rule", &format!("{rule},impersonate={target}")])
+        .await;
+    let key = setup.google.service_account(&Endpoints::default()).unwrap();
+    let with_key = setup.sidecar_of(&key, &["--rule", &rule]).await;
+    for (sidecar, account) in [(impersonating, &target), (with_key, &main)] {
+        let response = proxied(sidecar.proxy(), FILES, &[]).await;
+        assert_eq!(response.status(), 502, "{}", text(&response));
+        let problem = json(&response);
+        let kind = problem["type"].as_str().unwrap();
+        assert!(kind.ends_with("#token-not-delegated"), "{kind}");
+        let detail = problem["detail"].as_str().unwrap();
+        for part in [
+            "oauth2.googleapis.com",
+            "Client is unauthorized",
+            "Admin console",
+            &format!("the client id of {account} for these scopes"),
+            DRIVE,
+            &user,
+        ] {
+            assert!(detail.contains(part), "{part} in {detail}");
+        }
+        let logged = sidecar
+            .logged(|line| {
+                line["message"]
+                    .as_str()
+                    .is_some_and(|message| message.starts_with("token: cannot get"))
+            })
+            .await;
+        let advice = logged["advice"].as_str();
+        assert!(
+            advice.is_some_and(|advice| advice.contains("Admin console")),
+            "{logged}"
+        );
+        assert_eq!(logged["help"], problem["type"], "{logged}");
     }
 }
 
@@ -320,5 +343,5 @@ async fn unauthorised_delegation_of_a_key_file_is_reported_with_advice() {
     let response = proxied(sidecar.proxy(), FILES, &[]).await;
     assert_eq!(response.status(), 502, "{}", text(&response));
     let detail = json(&response)["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("admin console"), "{detail}");
+    assert!(detail.contains("Admin console"), "{detail}");
 }

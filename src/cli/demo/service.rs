@@ -1,6 +1,5 @@
 //! The upstream of the demo. It rejects requests without a valid token.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,9 +8,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -20,8 +16,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::call::{DemoResponse, exchange};
 use super::{API, LOOPBACK};
-use crate::emulator::Verifier;
 use crate::emulator::google::Google;
+use crate::emulator::{HttpVersions, RespondFn, Verifier, serve_http};
 use crate::error::BoxError;
 
 /// A private Cloud Run service.
@@ -94,14 +90,10 @@ impl PrivateService {
                 let Ok(stream) = acceptor.accept(stream).await else {
                     return;
                 };
-                let service = service_fn(|request: Request<Incoming>| {
-                    let response = answer(&request, &issuers);
-                    async move { Ok::<_, Infallible>(response) }
+                let respond: RespondFn = Box::new(move |request| {
+                    Box::pin(std::future::ready(answer(&request, &issuers)))
                 });
-                // An error means that the client has disconnected.
-                let _ = auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                serve_http(Box::new(stream), HttpVersions::Http1And2, respond).await;
             });
         }
     }

@@ -273,6 +273,12 @@ async fn known(
     timeout: Duration,
 ) -> KnownIdentity {
     let facts = provider.facts();
+    let scopes = provider.policy().credential_name().scopes(principal, &[]);
+    let unknown = KnownIdentity {
+        universe: provider.universe().to_string(),
+        scopes: scopes.unwrap_or_default(),
+        ..KnownIdentity::default()
+    };
     let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
     let all = async {
         let (email, id, number, region, universe) = tokio::join!(
@@ -287,14 +293,12 @@ async fn known(
             project_id: text(id),
             project_number: text(number),
             region: text(region),
-            universe: text(universe).unwrap_or_else(|| provider.universe().to_string()),
+            universe: text(universe).unwrap_or_else(|| unknown.universe.clone()),
+            scopes: unknown.scopes.clone(),
         }
     };
-    let unknown = KnownIdentity {
-        universe: provider.universe().to_string(),
-        ..KnownIdentity::default()
-    };
-    tokio::time::timeout(timeout, all).await.unwrap_or(unknown)
+    let known = tokio::time::timeout(timeout, all).await;
+    known.unwrap_or(unknown)
 }
 
 /// Returns whether the tokens would come from this metadata server itself.
@@ -381,7 +385,9 @@ fn not_issued(error: &Error) -> NotIssued {
     let status = match error.fault() {
         Some(TokenFault::Limited) => StatusCode::TOO_MANY_REQUESTS,
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
-        Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
+        Some(TokenFault::Forbidden | TokenFault::NotDelegated | TokenFault::NotImpersonated) => {
+            StatusCode::FORBIDDEN
+        }
         Some(TokenFault::InvalidScope | TokenFault::Refused | TokenFault::Unsupported) => {
             StatusCode::BAD_REQUEST
         }
@@ -390,7 +396,6 @@ fn not_issued(error: &Error) -> NotIssued {
     NotIssued {
         status,
         text: error.detail().to_owned(),
-        retry_after: is_temporary(status)
-            .then(|| error.wait().unwrap_or_default().as_secs().max(1)),
+        retry_after: is_temporary(status).then(|| error.retry_after_seconds().unwrap_or(1)),
     }
 }

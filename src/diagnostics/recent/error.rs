@@ -164,6 +164,7 @@ impl ErrorSubject {
             | TokenFault::InvalidScope
             | TokenFault::Malformed
             | TokenFault::NoAccount
+            | TokenFault::NotDelegated
             | TokenFault::NotImpersonated
             | TokenFault::NoSubjectToken
             | TokenFault::ProxyRefused

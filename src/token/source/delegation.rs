@@ -77,13 +77,26 @@ pub(super) fn access_only(key: &TokenKey) -> FetchError {
     FetchError::new(TokenFault::Refused, &detail)
 }
 
+/// Maps the fault of a response of the token endpoint to its meaning for delegation.
+pub(super) fn named(error: AttemptError) -> AttemptError {
+    match error.code.as_deref() {
+        Some("unauthorized_client" | "access_denied") => AttemptError {
+            fault: TokenFault::NotDelegated,
+            ..error
+        },
+        _ => error,
+    }
+}
+
 /// Returns advice for a response of the token endpoint.
 pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<String> {
+    if error.fault == TokenFault::NotDelegated {
+        return Some(format!(
+            "in the Admin console of the user's domain, under domain-wide delegation, authorize the client id of {email} \
+             for these scopes"
+        ));
+    }
     match error.code.as_deref()? {
-        "unauthorized_client" | "access_denied" => Some(format!(
-            "in the admin console of the user's domain, under domain-wide delegation, allow these scopes to the \
-             client id of {email}"
-        )),
         "invalid_grant" => Some(error.or_clock(format!("is {subject} a user of the domain?"))),
         _ => None,
     }
@@ -125,7 +138,8 @@ impl DelegationSource {
             let form = fields(&assertion);
             let answer = client
                 .post_form(&TOKEN_ENDPOINT, HeaderMap::new(), &form)
-                .await?;
+                .await
+                .map_err(named)?;
             let now = Now::now();
             check_lateness(parse::access_token(&answer, start, now), start, now)
         };

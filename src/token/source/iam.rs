@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -199,22 +199,33 @@ impl Call<'_> {
         let time = self.end.saturating_duration_since(Instant::now());
         let attempt = || async {
             let start = Now::now();
-            let answer = client.post_json(&url, headers.clone(), &self.body).await;
-            match answer.map_err(named) {
-                Ok(body) => read(&body, start),
-                Err(error) => {
-                    if matches!(error.status.map(|status| status.as_u16()), Some(401 | 403)) {
-                        caller.learn_name().await;
-                    }
-                    Err(error)
-                }
-            }
+            let body = self.attempt(client, caller, &url, &headers).await?;
+            read(&body, start)
         };
         client
             .fetch_within(time, &what, self.account, priority, attempt, |error| {
                 self.hint(error, caller)
             })
             .await
+    }
+
+    /// Sends the request once. Returns the body of the response.
+    async fn attempt(
+        &self,
+        client: &EndpointClient,
+        caller: IamCaller<'_>,
+        url: &str,
+        headers: &HeaderMap,
+    ) -> Result<Bytes, AttemptError> {
+        let answer = client.post_json(&url, headers.clone(), &self.body).await;
+        let error = match answer {
+            Ok(body) => return Ok(body),
+            Err(error) => named(error),
+        };
+        if matches!(error.status.map(|status| status.as_u16()), Some(401 | 403)) {
+            caller.learn_name().await;
+        }
+        Err(error)
     }
 
     /// Returns advice for a response of the API.

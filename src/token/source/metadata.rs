@@ -15,6 +15,7 @@ use super::lateness::check_lateness;
 use super::message::words;
 use super::{FetchFuture, TokenSource};
 use crate::config::MetadataServer;
+use crate::credentials::{NO_METADATA_SERVER, nothing_found};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
@@ -79,14 +80,8 @@ fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
 }
 
 /// Returns the error of a search that found nothing.
-fn nothing_found(searched: &str, why: &str) -> FetchError {
-    FetchError::new(
-        TokenFault::NothingFound,
-        &format!(
-            "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login` (then \
-             send SIGHUP or restart), or set GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
-        ),
-    )
+fn no_credentials(searched: &str, why: &str) -> FetchError {
+    FetchError::new(TokenFault::NothingFound, &nothing_found(searched, why))
 }
 
 /// Returns the error of a fetch, with advice for the user.
@@ -189,13 +184,12 @@ impl MetadataClient {
         } = &*self.0;
         if *disabled {
             if let Some(searched) = searched {
-                let why = "NO_GCE_CHECK says that there is no metadata server";
-                return Err(nothing_found(searched, why));
+                return Err(no_credentials(searched, NO_METADATA_SERVER));
             }
             return Err(FetchError::new(
                 TokenFault::Disabled,
                 &format!(
-                    "{} cannot be obtained: NO_GCE_CHECK says that there is no metadata server",
+                    "{} cannot be obtained: {NO_METADATA_SERVER}",
                     request.clause()
                 ),
             ));
@@ -237,7 +231,7 @@ impl MetadataClient {
                     "the metadata server at {endpoint}: {}",
                     failure.error.reason
                 );
-                Err(nothing_found(searched, &why))
+                Err(no_credentials(searched, &why))
             }
         }
     }

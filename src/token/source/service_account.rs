@@ -164,10 +164,11 @@ impl ServiceAccountSource {
             });
             let assertion = assertion.ok_or_else(|| self.attempt_failed())?;
             let fields = [("assertion", &*assertion), ("grant_type", GRANT_TYPE)];
-            let body = self
-                .client
-                .post_form(url, HeaderMap::new(), &fields)
-                .await?;
+            let answer = self.client.post_form(url, HeaderMap::new(), &fields).await;
+            let body = match &key.principal {
+                Principal::Delegated(_) => answer.map_err(delegation::named)?,
+                _ => answer?,
+            };
             let now = Now::now();
             check_lateness(read(&body, start, now), start, now)
         };
@@ -271,8 +272,12 @@ impl ServiceAccountSource {
 
     /// Names the requested token in a message.
     fn what(&self, key: &TokenKey) -> String {
+        let user = match &key.principal {
+            Principal::Delegated(delegated) => format!(" of {}", delegated.subject),
+            _ => String::new(),
+        };
         format!(
-            "{} (account {})",
+            "{}{user} (account {})",
             message::token(&key.kind),
             self.file.email
         )

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{API, SERVICE, call, called_as, detail, file_sourced, sidecar, without_account};
+use crate::run_with;
 use crate::support::app::json;
 use crate::support::google::{Endpoint, Endpoints, Fault, Google};
 
@@ -119,6 +120,43 @@ async fn a_login_has_no_id_tokens_and_the_error_has_advice() {
         json(&call(&remedied, SERVICE).await)["id_token"]["email"],
         target
     );
+}
+
+#[tokio::test]
+async fn explain_and_token_say_that_a_login_determines_its_scopes() {
+    let google = Google::start().await;
+    let file = google.external_account_authorized_user(&Endpoints::default());
+    let rule = "--rule=storage.googleapis.com=access,scope=https://s.example";
+    for (options, note) in [
+        (&[] as &[&str], "the scopes are those that the login"),
+        (
+            &[rule],
+            "scope= has no effect: a token of a workforce login",
+        ),
+    ] {
+        let args = [&["explain", "--json"], options, &[API]].concat();
+        let explained = run_with(&google, &file, &args).await;
+        let explained: Value = serde_json::from_str(&explained.out).unwrap();
+        assert_eq!(explained["scopes"], json!([]), "{options:?}: {explained}");
+        let notes = explained["notes"].to_string();
+        assert!(notes.contains(note), "{options:?}: {notes}");
+        let printed = run_with(&google, &file, &[&["token"], options, &[API]].concat()).await;
+        assert!(printed.err.contains(note), "{options:?}: {printed:?}");
+    }
+    // The account that it impersonates gets the requested scopes.
+    let target = google.directory().address("target");
+    let args = [
+        "explain",
+        "--json",
+        "--impersonate-service-account",
+        &target,
+        rule,
+        API,
+    ];
+    let explained = run_with(&google, &file, &args).await;
+    let explained: Value = serde_json::from_str(&explained.out).unwrap();
+    assert_eq!(explained["scopes"], json!(["https://s.example"]));
+    assert!(!explained["notes"].to_string().contains("no effect"));
 }
 
 #[tokio::test]

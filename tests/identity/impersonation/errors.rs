@@ -119,6 +119,33 @@ async fn a_limit_longer_than_the_token_timeout_is_reported_to_the_app() {
 }
 
 #[tokio::test]
+async fn an_app_that_waits_as_long_as_retry_after_says_gets_a_token() {
+    let setup = Setup::new().await;
+    setup
+        .google
+        .script(Endpoint::GenerateAccessToken, [Fault::rate_limited(2)]);
+    let target = setup.address("target");
+    let flags = [
+        "--impersonate-service-account",
+        &target,
+        "--token-timeout",
+        "1s",
+    ];
+    let sidecar = setup.sidecar(&flags).await;
+    let limited = proxied(sidecar.proxy(), API, &[]).await;
+    assert_eq!(limited.status(), 503, "{}", text(&limited));
+    let wait = limited.headers()["retry-after"].to_str().unwrap();
+    tokio::time::sleep(Duration::from_secs(wait.parse().unwrap())).await;
+    let response = proxied(sidecar.proxy(), API, &[]).await;
+    assert_eq!(
+        response.status(),
+        200,
+        "after {wait} s: {}",
+        text(&response)
+    );
+}
+
+#[tokio::test]
 async fn a_response_without_a_token_is_rejected() {
     let edited =
         |name: &'static str, value: Value| Fault::edit(move |json| json[name] = value.clone());

@@ -94,7 +94,7 @@ impl<'a> InstanceMetadataClient<'a> {
         what: &str,
         url: &SourceUrl,
         below: &str,
-        read: impl Fn(String) -> Result<T, E> + Sync,
+        read: fn(String) -> Result<T, E>,
     ) -> Result<T, FetchError> {
         let target = match below {
             "" => url.as_str().to_owned(),
@@ -113,7 +113,7 @@ impl<'a> InstanceMetadataClient<'a> {
         method: Method,
         (base, url): (&SourceUrl, &str),
         (name, value): (&str, &str),
-        read: impl Fn(String) -> Result<T, E> + Sync,
+        read: fn(String) -> Result<T, E>,
     ) -> Result<T, FetchError> {
         let client = self.budget.client(base);
         let attempt = || async {

@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::SystemTime;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::xml;
 use crate::credentials::{is_access_key_id, is_secret_access_key, is_session_token};
+use crate::token::parse;
 
 /// AWS security credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl AwsCredentials {
 
     /// Parses the JSON of the instance metadata service or of the container credentials endpoint.
     pub(super) fn from_json(body: &[u8]) -> Result<Self, BadAnswer> {
-        let answer: KeysResponse = object(body).ok_or(BadAnswer::Json)?;
+        let answer: KeysResponse = parse::object(body).ok_or(BadAnswer::Json)?;
         if answer.code.is_some_and(|code| code != "Success") {
             return Err(BadAnswer::Code);
         }
@@ -142,14 +142,6 @@ pub(super) fn sts_error(body: &[u8]) -> Option<String> {
 
 fn time(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text.trim()).ok()
-}
-
-/// Parses an object. serde would also accept an array.
-fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    let json = str::from_utf8(json).ok()?;
-    json.trim_ascii_start()
-        .starts_with('{')
-        .then(|| serde_json::from_str(json).ok())?
 }
 
 /// Parses any bytes as each response. It must not panic, return keys that cannot be sent, or repeat the content in an

@@ -1,0 +1,57 @@
+//! Serves HTTP on one connection. The stream and the service are trait objects, so that hyper's server is compiled once
+//! for every server of this module and of the demo.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A stream of bytes, with or without TLS.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// The future of a response.
+pub(crate) type ResponseFuture = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+
+/// Responds to each request.
+pub(crate) type RespondFn = Box<dyn Fn(Request<Incoming>) -> ResponseFuture + Send>;
+
+/// The versions of HTTP that a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpVersions {
+    /// HTTP/1.0 and 1.1.
+    Http1,
+    /// HTTP/1 and HTTP/2. The first bytes of a connection decide.
+    Http1And2,
+}
+
+/// Serves a connection until the client closes it. Idle connections have no timeout, because it would race with a
+/// request on a library's pooled connection.
+pub(crate) async fn serve_http(
+    stream: Box<dyn Stream>,
+    versions: HttpVersions,
+    respond: RespondFn,
+) {
+    let service = service_fn(move |request| {
+        let response = respond(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    if versions == HttpVersions::Http1 {
+        builder = builder.http1_only();
+    }
+    let served = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client closed its connection early");
+    }
+}
