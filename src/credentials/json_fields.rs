@@ -38,7 +38,7 @@ pub(super) enum ExpectedValue {
     Text,
     Texts,
     Url,
-    /// A URL under this domain.
+    /// A URL of a token service under this domain.
     UrlUnder(String),
 }
 
@@ -235,8 +235,8 @@ impl fmt::Display for ExpectedValue {
             }
             Self::UrlUnder(domain) => write!(
                 f,
-                "an https URL of a host under {domain} is expected; if you trust the URL in the file, give it to \
-                 --trust-credential-url"
+                "an https URL of a host under {domain} is expected that serves OAuth, STS or IAM Credentials, such as \
+                 sts.{domain}; if you trust the URL in the file, give it to --trust-credential-url"
             ),
         }
     }

@@ -244,8 +244,26 @@ fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
             ));
         }
     }
+    warnings.extend(unconfirmed_universe(loaded, env));
     warnings.extend(loaded.file.account().and_then(account_warning));
     warnings
+}
+
+/// Returns a warning if only the file names its universe. Whoever writes the file then decides which hosts get the
+/// credential and the tokens.
+fn unconfirmed_universe(loaded: &LoadedFile, env: &Env) -> Option<String> {
+    let universe = loaded.file.universe();
+    // Errors of the variable are reported elsewhere.
+    let confirmed = super::metadata::universe(env, &mut Vec::new());
+    if universe == DEFAULT_UNIVERSE || confirmed.as_deref() == Some(universe) {
+        return None;
+    }
+    Some(format!(
+        "{} names the universe {universe}, and GOOGLE_CLOUD_UNIVERSE_DOMAIN does not: its token endpoints under {universe} \
+         get the credential, and every host under {universe} gets tokens. If this is your universe, set \
+         GOOGLE_CLOUD_UNIVERSE_DOMAIN={universe}; otherwise do not use the file",
+        loaded.name()
+    ))
 }
 
 /// Returns whether the text is probably a misspelt word (`--credentials metdata`): it is not a path, and the file does

@@ -162,7 +162,7 @@ fn an_error_of_a_file_names_type_field_and_expected_form_but_no_content() {
         ),
         (
             with(sa(), "token_uri", json!("https://CANARY.example/token")),
-            "(service_account): token_uri: an https URL of a host under googleapis.com is expected; if you trust the URL in the file, give it to --trust-credential-url",
+            "(service_account): token_uri: an https URL of a host under googleapis.com is expected that serves OAuth, STS or IAM Credentials, such as sts.googleapis.com; if you trust the URL in the file, give it to --trust-credential-url",
         ),
         (
             with(
