@@ -2,9 +2,10 @@
 //! signature, a refresh token or a subject token.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::json_fields::ExpectedValue;
-use crate::destination::{Destination, Scheme};
+use crate::destination::{Destination, Host, Scheme};
 
 /// The services that receive the secrets of credential files, as labels or parts of labels of their hosts.
 const SERVICES: [&str; 3] = ["iamcredentials", "oauth2", "sts"];
@@ -82,6 +83,19 @@ impl TrustedUrl {
             && rest.is_some_and(|rest| {
                 rest.is_empty() || rest.starts_with('/') || self.0.path().ends_with('/')
             })
+    }
+}
+
+impl TrustedUrl {
+    /// Returns whether requests to it leave this machine and its link unencrypted.
+    pub(crate) fn is_cleartext(&self) -> bool {
+        let origin = &self.0.origin;
+        let is_near = match &origin.host {
+            Host::Ip(IpAddr::V4(ip)) => ip.is_link_local(),
+            Host::Ip(IpAddr::V6(ip)) => ip.is_unicast_link_local(),
+            Host::Name(_) => false,
+        };
+        origin.scheme == Scheme::Http && !origin.host.is_loopback() && !is_near
     }
 }
 
