@@ -31,7 +31,7 @@ const COVERED: [&str; 25] = [
     "service.management.*",
     "servicecontrol",
     "spanner.*",
-    "sqlservice.admin",
+    "sqlservice.*",
     "trace.*",
 ];
 
