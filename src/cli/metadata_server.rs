@@ -14,6 +14,9 @@ use super::runtime::runtime;
 use crate::config::Env;
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 
+/// The project's number if none is given.
+const PROJECT_NUMBER: u64 = 424_242;
+
 /// Emulate the metadata server, for development and CI; with --credentials, serve real tokens.
 ///
 /// Its tokens have the form of the real ones, but no Google service accepts them. A service under development can
@@ -31,9 +34,9 @@ pub(super) struct MetadataServerArgs {
     /// The project's id
     #[arg(long, value_name = "ID", default_value = "example-project")]
     project_id: ProjectId,
-    /// The project's number
-    #[arg(long, value_name = "N", default_value_t = 424_242, value_parser = project_number)]
-    project_number: u64,
+    /// The project's number, also of the project of --credentials [default: 424242; none with --credentials]
+    #[arg(long, value_name = "N", value_parser = project_number)]
+    project_number: Option<u64>,
     /// The region
     #[arg(long, value_name = "REGION", default_value = "us-central1")]
     region: Region,
@@ -149,7 +152,7 @@ impl From<MetadataServerArgs> for Identity {
                 .email
                 .unwrap_or_else(|| Email::of_project(&args.project_id)),
             project_id: args.project_id,
-            project_number: args.project_number,
+            project_number: args.project_number.unwrap_or(PROJECT_NUMBER),
             region: args.region,
             lifetime: args.lifetime,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::EndpointUrl;
 use super::context::ReadContext;
 use super::json_fields::{ExpectedValue, FieldError, Fields};
-use crate::policy::DEFAULT_UNIVERSE;
+use crate::policy::{DEFAULT_UNIVERSE, is_gcloud_client};
 
 /// A user's login.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,12 +28,6 @@ pub struct AuthorizedUser {
 // === impl AuthorizedUser ===
 
 impl AuthorizedUser {
-    /// The OAuth clients of gcloud, whose ID tokens Cloud Run and Cloud Run functions accept.
-    const GCLOUD_CLIENTS: [&str; 2] = [
-        "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com",
-        "32555940559.apps.googleusercontent.com",
-    ];
-
     pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
         const UNIVERSE: &str = "universe_domain";
         if fields.universe(context)? != DEFAULT_UNIVERSE {
@@ -61,7 +55,7 @@ impl AuthorizedUser {
 
     /// Returns whether the file belongs to gcloud's own OAuth client.
     pub(crate) fn is_of_gcloud(&self) -> bool {
-        Self::GCLOUD_CLIENTS.contains(&&*self.client_id)
+        is_gcloud_client(&self.client_id)
     }
 }
 

@@ -2,11 +2,19 @@
 //! signature, a refresh token or a subject token.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::json_fields::ExpectedValue;
-use crate::destination::{Destination, Scheme};
+use crate::destination::{Destination, Host, Scheme};
 
-/// A URL that may receive secrets: `https` below the universe's domain, or trusted by `--trust-credential-url`.
+/// The services that receive the secrets of credential files, as labels or parts of labels of their hosts.
+const SERVICES: [&str; 3] = ["iamcredentials", "oauth2", "sts"];
+
+/// The labels below which a bucket's name is a label, such as `sts.storage.googleapis.com`.
+const BUCKETS: [&str; 2] = ["commondatastorage", "storage"];
+
+/// A URL that may receive secrets: `https` on a host of the universe's token services, or trusted by
+/// `--trust-credential-url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointUrl(Destination);
 
@@ -24,7 +32,7 @@ impl EndpointUrl {
         trusted: &[TrustedUrl],
     ) -> Result<Self, ExpectedValue> {
         let url = plain(text).ok_or(ExpectedValue::Url)?;
-        let is_google = url.origin.scheme == Scheme::Https && url.origin.host.is_under(universe);
+        let is_google = url.origin.scheme == Scheme::Https && is_token_service(&url, universe);
         if is_google || trusted.iter().any(|prefix| prefix.covers(&url)) {
             Ok(Self(url))
         } else {
@@ -78,10 +86,45 @@ impl TrustedUrl {
     }
 }
 
+impl TrustedUrl {
+    /// Returns whether requests to it leave this machine and its link unencrypted.
+    pub(crate) fn is_cleartext(&self) -> bool {
+        let origin = &self.0.origin;
+        let is_near = match &origin.host {
+            Host::Ip(IpAddr::V4(ip)) => ip.is_link_local(),
+            Host::Ip(IpAddr::V6(ip)) => ip.is_unicast_link_local(),
+            Host::Name(_) => false,
+        };
+        origin.scheme == Scheme::Http && !origin.host.is_loopback() && !is_near
+    }
+}
+
 impl fmt::Display for TrustedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Returns whether a URL under the universe's domain belongs to OAuth, STS or IAM Credentials. Other APIs, such as the
+/// upload of Cloud Storage, would store the secret for somebody else.
+///
+/// Google's patterns are `sts.googleapis.com`, `sts.REGION.googleapis.com`, `REGION.sts.googleapis.com`,
+/// `REGION-sts.googleapis.com`, `sts-NAME.p.googleapis.com` and `sts.REGION.rep.googleapis.com`.
+fn is_token_service(url: &Destination, universe: &str) -> bool {
+    let host = &url.origin.host;
+    let below = host
+        .name()
+        .filter(|_| host.is_under(universe))
+        .and_then(|name| name.strip_suffix(universe)?.strip_suffix('.'));
+    let Some(below) = below else {
+        return false;
+    };
+    if below == "www" {
+        // The other paths of this host are those of many APIs.
+        return url.path().starts_with("/oauth2/");
+    }
+    let of_bucket = below.split('.').any(|label| BUCKETS.contains(&label));
+    !of_bucket && below.split(['.', '-']).any(|part| SERVICES.contains(&part))
 }
 
 /// Parses a URL without user information and fragment, and with a path that every server interprets alike.
@@ -112,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_https_under_the_universes_domain() {
+    fn an_endpoint_is_https_on_a_token_service_under_the_universes_domain() {
         for (url, universe) in [
             ("https://oauth2.googleapis.com/token", "googleapis.com"),
             ("https://OAuth2.GoogleAPIs.com./token", "googleapis.com"),
@@ -121,6 +164,23 @@ mod tests {
                 "googleapis.com",
             ),
             ("https://iamcredentials.s3nsapis.fr/v1", "s3nsapis.fr"),
+            ("https://sts.us-east1.googleapis.com/", "googleapis.com"),
+            ("https://us-east1.sts.googleapis.com/", "googleapis.com"),
+            ("https://us-east1-sts.googleapis.com/", "googleapis.com"),
+            ("https://sts-shop.p.googleapis.com/", "googleapis.com"),
+            ("https://sts.mtls.googleapis.com/", "googleapis.com"),
+            (
+                "https://iamcredentials.us-east1.rep.googleapis.com/v1",
+                "googleapis.com",
+            ),
+            (
+                "https://us-east1-iamcredentials.googleapis.com/v1",
+                "googleapis.com",
+            ),
+            (
+                "https://www.googleapis.com/oauth2/v4/token",
+                "googleapis.com",
+            ),
         ] {
             assert!(parsed(url, universe, &[]).is_ok(), "{url}");
         }
@@ -132,6 +192,14 @@ mod tests {
             "https://evil.example/oauth2.googleapis.com/token",
             "https://127.0.0.1/token",
             "http://oauth2.googleapis.com/token",
+            "https://storage.googleapis.com/upload/storage/v1/b/evil/o",
+            "https://sts.storage.googleapis.com/",
+            "https://evil-sts.commondatastorage.googleapis.com/",
+            "https://www.googleapis.com/upload/storage/v1/b/evil/o",
+            "https://www.googleapis.com/oauth2",
+            "https://www-sts2.googleapis.com/oauth2/token",
+            "https://logging.googleapis.com/oauth2/sts",
+            "https://mysts.googleapis.com/",
         ] {
             let expected = ExpectedValue::UrlUnder("googleapis.com".to_owned());
             assert_eq!(parsed(url, "googleapis.com", &[]), Err(expected), "{url}");

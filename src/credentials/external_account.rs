@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::EndpointUrl;
 use super::context::ReadContext;
 use super::impersonated::target;
-use super::json_fields::{ExpectedValue, FieldError, Fields};
+use super::json_fields::{ExpectedValue, FieldError, Fields, VISIBLE};
 
 mod aws;
 mod command_line;
@@ -77,7 +77,6 @@ impl ExternalAccount {
         const USER_PROJECT: &str = "workforce_pool_user_project";
         const TOKEN_TYPE: &str = "subject_token_type";
         const TOKEN_URL: &str = "token_url";
-        const VISIBLE: ExpectedValue = ExpectedValue::Other("a text of visible ASCII characters");
         let universe = fields.universe(context)?;
         let visible = |name: &str| {
             let text = fields.visible_text(name)?;
@@ -176,8 +175,8 @@ impl AccountImpersonation {
 impl OAuthClient {
     fn read(fields: Fields<'_>) -> Result<Option<Self>, FieldError> {
         const ID: &str = "client_id";
-        let secret = fields.optional_text("client_secret")?;
-        match (fields.optional_text(ID)?, secret) {
+        let secret = fields.visible_text("client_secret")?;
+        match (fields.visible_text(ID)?, secret) {
             (Some(id), secret) => Ok(Some(Self {
                 id: id.into(),
                 secret: secret.unwrap_or_default().into(),

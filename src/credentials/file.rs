@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::context::ReadContext;
 use super::json_fields::{ExpectedValue, FieldError, Fields};
 use super::regular_file::open_regular;
-use super::shown::path_name;
+use super::shown::{hidden, path_name};
 use super::{
     AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
     ServiceAccount,
@@ -88,6 +88,10 @@ impl CredentialFile {
     pub fn parse(bytes: &[u8], context: &ReadContext<'_>) -> Result<Self, CredentialError> {
         if bytes.trim_ascii().is_empty() {
             return Err(CredentialError("is empty".to_owned()));
+        }
+        if bytes.starts_with("\u{feff}".as_bytes()) {
+            let text = "begins with a byte order mark, which JSON does not allow: save it as UTF-8 without one";
+            return Err(CredentialError(text.to_owned()));
         }
         let value: Value = serde_json::from_slice(bytes).map_err(|error| {
             // The parser's own message may quote the content.
@@ -258,13 +262,10 @@ fn is_x509(object: &Map<String, Value>) -> bool {
         .is_some_and(|source| source.get("certificate").is_some())
 }
 
-/// Returns a type for a message, if it is an identifier and cannot be a secret.
+/// Returns a type for a message, if it is short, visible, and does not look like a credential.
 fn shown(kind: &str) -> String {
-    let is_identifier = kind.len() <= 64
-        && kind
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit());
-    if is_identifier {
+    let is_visible = kind.len() <= 64 && kind.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_visible && hidden(kind).is_none() {
         format!("{kind:?}")
     } else {
         "in the file".to_owned()

@@ -38,9 +38,14 @@ pub(super) enum ExpectedValue {
     Text,
     Texts,
     Url,
-    /// A URL under this domain.
+    /// A URL of a token service under this domain.
     UrlUnder(String),
 }
+
+pub(super) const VISIBLE: ExpectedValue =
+    ExpectedValue::Other("a text of visible ASCII characters");
+const VISIBLE_TEXTS: ExpectedValue =
+    ExpectedValue::Other("a list of texts of visible ASCII characters");
 
 // === impl Fields ===
 
@@ -49,13 +54,43 @@ impl<'a> Fields<'a> {
         Self { object, prefix }
     }
 
-    /// Returns a required text that is not empty.
+    /// Returns a required text of visible ASCII that is not empty. Texts are shown in messages and sent in requests.
     pub(super) fn text(self, name: &str) -> Result<&'a str, FieldError> {
-        self.optional_text(name)?
+        self.visible_text(name)?
             .ok_or_else(|| self.missing(name, ExpectedValue::Text))
     }
 
-    /// Returns an optional text. `None` if it is missing, `null` or empty.
+    /// Returns the required path of a file.
+    pub(super) fn path(self, name: &str) -> Result<&'a str, FieldError> {
+        self.optional_path(name)?
+            .ok_or_else(|| self.missing(name, ExpectedValue::Text))
+    }
+
+    /// Returns the path of a file. Messages quote it, so it may have any printable character.
+    pub(super) fn optional_path(self, name: &str) -> Result<Option<&'a str>, FieldError> {
+        const PRINTABLE: ExpectedValue =
+            ExpectedValue::Other("the path of a file, without control characters,");
+        let text = self.optional_text(name)?;
+        match text.is_some_and(|text| text.contains(char::is_control)) {
+            true => Err(self.wrong(name, PRINTABLE)),
+            false => Ok(text),
+        }
+    }
+
+    /// Returns a required command line of ASCII, without control characters.
+    pub(super) fn command_line(self, name: &str) -> Result<&'a str, FieldError> {
+        const PRINTABLE: ExpectedValue =
+            ExpectedValue::Other("a command line of ASCII, without control characters,");
+        let text = self.optional_text(name)?;
+        let text = text.ok_or_else(|| self.missing(name, ExpectedValue::Text))?;
+        let is_printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        match text.bytes().all(is_printable) {
+            true => Ok(text),
+            false => Err(self.wrong(name, PRINTABLE)),
+        }
+    }
+
+    /// Returns an optional text of any characters. `None` if it is missing, `null` or empty. The caller validates it.
     pub(super) fn optional_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
         match self.object.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -72,17 +107,14 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.wrong(name, ExpectedValue::Email))
     }
 
-    /// Returns a text of visible ASCII, because it is sent in a header.
+    /// Returns an optional text of visible ASCII.
     pub(super) fn visible_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
         let text = self.optional_text(name)?;
         let visible = text.is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
         if visible {
             Ok(text)
         } else {
-            Err(self.wrong(
-                name,
-                ExpectedValue::Other("a text of visible ASCII characters"),
-            ))
+            Err(self.wrong(name, VISIBLE))
         }
     }
 
@@ -104,7 +136,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns a list of texts. It is empty if the field is missing.
+    /// Returns a list of texts of visible ASCII. It is empty if the field is missing.
     pub(super) fn texts(self, name: &str) -> Result<Vec<String>, FieldError> {
         let list = match self.object.get(name) {
             None | Some(Value::Null) => return Ok(Vec::new()),
@@ -113,6 +145,9 @@ impl<'a> Fields<'a> {
         };
         list.iter()
             .map(|item| match item {
+                Value::String(text) if text.bytes().any(|byte| !byte.is_ascii_graphic()) => {
+                    Err(self.wrong(name, VISIBLE_TEXTS))
+                }
                 Value::String(text) if !text.is_empty() => Ok(text.clone()),
                 _ => Err(self.wrong(name, ExpectedValue::Texts)),
             })
@@ -235,8 +270,8 @@ impl fmt::Display for ExpectedValue {
             }
             Self::UrlUnder(domain) => write!(
                 f,
-                "an https URL of a host under {domain} is expected; if you trust the URL in the file, give it to \
-                 --trust-credential-url"
+                "an https URL of a host under {domain} is expected that serves OAuth, STS or IAM Credentials, such as \
+                 sts.{domain}; if you trust the URL in the file, give it to --trust-credential-url"
             ),
         }
     }

@@ -40,7 +40,7 @@ impl ServiceAccount {
         Ok(Self {
             email: fields.email("client_email")?.into(),
             key,
-            key_id: fields.optional_text("private_key_id")?.map(Arc::from),
+            key_id: fields.visible_text("private_key_id")?.map(Arc::from),
             token_url: match token_url {
                 Some(url) => url,
                 None => EndpointUrl::of_google("oauth2", &universe, "/token")

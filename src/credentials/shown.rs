@@ -3,7 +3,10 @@
 use std::path::Path;
 
 /// What stands for a value that is not shown.
-const HIDDEN: &str = "a value that looks like a credential, not like a path (it is not shown: write it to a file, and name that)";
+const HIDDEN: &str = "a value that looks like a credential (it is not shown)";
+
+/// What stands for a path that is not shown.
+const HIDDEN_PATH: &str = "a value that looks like a credential, not like a path (it is not shown: write it to a file, and name that)";
 
 /// The fields that only a credential has.
 const SECRET_FIELDS: [&str; 4] = ["private_key", "refresh_token", "client_secret", "\"type\""];
@@ -17,7 +20,7 @@ pub(crate) const TOKEN_BEGINNINGS: [&str; 9] = [
 pub(crate) fn path_name(path: &Path) -> String {
     let text = path.display().to_string();
     match is_credential(&text) {
-        true => HIDDEN.to_owned(),
+        true => HIDDEN_PATH.to_owned(),
         false => format!("{text:?}"),
     }
 }
@@ -59,7 +62,7 @@ mod tests {
             base64,
         ] {
             let name = path_name(Path::new(content));
-            assert_eq!(name, HIDDEN, "{content}");
+            assert_eq!(name, HIDDEN_PATH, "{content}");
         }
     }
 

@@ -116,8 +116,9 @@ impl TokenFault {
                 "The detail has the text of the metadata server: check scope= and audience= of the rule."
             }
             Self::TimedOut => {
-                "Check that the instance gets CPU: Cloud Run gives none between requests unless CPU is always allocated. \
-                 The sidecar retries; raise --token-timeout if the response is always slightly too late."
+                "Check that the instance gets CPU (Cloud Run gives none between requests unless CPU is always allocated), \
+                 and find what delays the responses: each attempt waits at most 3 s, whatever --token-timeout is. The \
+                 next requests retry."
             }
             Self::Unreachable => {
                 "On Google Cloud: check that no network policy, firewall or proxy blocks 169.254.169.254 port 80. \

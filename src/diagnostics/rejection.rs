@@ -4,7 +4,7 @@ use http::{HeaderName, StatusCode};
 
 use crate::destination::Origin;
 use crate::error::SourceKind;
-use crate::policy::{CredentialName, TokenKey, TokenKind, USER_ID_TOKENS};
+use crate::policy::{CredentialName, TokenKey, TokenKind, user_id_tokens};
 
 /// The suffix of OAuth client ids, which are the audiences of Identity-Aware Proxy.
 const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
@@ -55,10 +55,11 @@ fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
     let forbidden = rejection.status == StatusCode::FORBIDDEN;
     // The audience of a person's token is an OAuth client id too.
     let is_client = |audience: &str| audience.ends_with(OAUTH_CLIENT) && !of_user;
-    if of_user && matches!(rejection.key.kind, TokenKind::Id { .. }) {
+    if of_user && let TokenKind::Id { audience } = &rejection.key.kind {
         return match forbidden {
             true => format!("grant roles/run.invoker on the service to {account}"),
-            false => USER_ID_TOKENS.to_owned(),
+            // The audience is the OAuth client of the login.
+            false => user_id_tokens(audience).to_owned(),
         };
     }
     if let TokenKind::Jwt { .. } = rejection.key.kind {

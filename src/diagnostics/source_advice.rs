@@ -70,8 +70,8 @@ impl TokenFault {
                  status.cloud.google.com."
             }
             (Self::Forbidden, _) => {
-                "The detail has the endpoint's text: grant the identity the role that it names, and check that the \
-                 account is not disabled and that the API is enabled."
+                "If the detail names a role or permission, grant it to the identity; check that the account is not \
+                 disabled and that the API is enabled. Otherwise a proxy or firewall may have answered."
             }
             (Self::WrongServer, _) => {
                 "Another server answers instead of the endpoint, and its response was rejected: check any proxy in between. \

@@ -253,6 +253,9 @@ impl<I: Issuer> RealTokenService<I> {
             Ok(MetadataNode::AccessToken) => self.access_token(&query).await,
             Ok(MetadataNode::IdToken) => self.id_token(&query).await,
             Ok(node) => node.answer(&query),
+            Err(answer) if answer.status == StatusCode::NOT_FOUND => {
+                unknown_fact(uri).unwrap_or(answer)
+            }
             Err(answer) => answer,
         }
     }
@@ -290,6 +293,18 @@ impl<I: Issuer> RealTokenService<I> {
             Err(error) => error.into(),
         }
     }
+}
+
+/// Returns the response for a fact that programs need and that the credential does not have. gcloud reads the project's
+/// number to detect a metadata server.
+fn unknown_fact(uri: &Uri) -> Option<MetadataResponse> {
+    let below = uri.path().strip_prefix(ROOT)?;
+    (below == "/project/numeric-project-id").then(|| {
+        MetadataResponse::html(
+            StatusCode::NOT_FOUND,
+            "the credential does not have the number of its project: give it to --project-number of sidentity metadata-server",
+        )
+    })
 }
 
 impl From<NotIssued> for MetadataResponse {

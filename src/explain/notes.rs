@@ -6,8 +6,8 @@ use crate::destination::{Destination, Host};
 use crate::policy::{
     BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing,
     FUNCTIONS, FileChain, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP,
-    SkipReason, TokenKey, TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api,
-    is_under, tagged, without_own,
+    SkipReason, TokenKey, TokenKind, UNMATCHED_DENY, is_client_id, is_gcloud_client, is_google_api,
+    is_under, tagged, user_id_tokens, without_own,
 };
 
 /// Hosts of Google that get a token only by a rule, and the rule that is usually meant.
@@ -167,7 +167,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
                 ));
             }
             if decision.of_user {
-                notes.push(USER_ID_TOKENS.to_owned());
+                notes.push(user_id_tokens(audience).to_owned());
             } else if is_client_id(audience) {
                 notes.push("the audience is an OAuth client id, as IAP takes it".to_owned());
             } else if HostKind::of(host) == HostKind::CloudRun {
@@ -175,7 +175,12 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
             }
         }
     }
-    if let Some(role) = role_hint(&case.destination, decision) {
+    let is_refused = decision.of_user && key.audience().is_some_and(|id| !is_gcloud_client(id));
+    let is_obtainable = policy.base().unobtainable(key, host).is_none();
+    if is_obtainable
+        && !is_refused
+        && let Some(role) = role_hint(&case.destination, decision)
+    {
         let whom = match decision.of_user {
             true => "the person who logged in",
             false => "the service account",

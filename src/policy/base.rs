@@ -9,8 +9,18 @@ use super::rule::Rule;
 use crate::destination::Host;
 
 /// The limits of a person's ID tokens, with advice.
-pub(crate) const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and functions accept it, other services (such as IAP) do not: impersonate a service account \
+const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and functions accept it, other services (such as IAP) do not: impersonate a service account \
      (--impersonate-service-account, or impersonate= on the route or rule)";
+
+/// Like [`USER_ID_TOKENS`], for a login with an OAuth client other than gcloud's.
+const OTHER_CLIENT_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and functions accept gcloud's client only, and this is another: log in with \
+     `gcloud auth application-default login`, or impersonate a service account (--impersonate-service-account, or impersonate= on the route or rule)";
+
+/// The OAuth clients of gcloud, whose ID tokens Cloud Run and functions accept.
+const GCLOUD_CLIENTS: [&str; 2] = [
+    "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com",
+    "32555940559.apps.googleusercontent.com",
+];
 
 /// The error for an audience that a rule or route chooses for a person's ID token, with advice.
 const CHOSEN_AUDIENCE: &str = "the audience of a login's ID tokens is the OAuth client of the login (gcloud's client id) and cannot be chosen: \
@@ -33,6 +43,19 @@ pub(crate) enum BaseCredential {
         /// The client's id.
         client_id: Arc<str>,
     },
+}
+
+/// Returns whether this is the OAuth client of gcloud.
+pub(crate) fn is_gcloud_client(client_id: &str) -> bool {
+    GCLOUD_CLIENTS.contains(&client_id)
+}
+
+/// Returns the limits of the ID tokens of a login with this OAuth client, with advice.
+pub(crate) fn user_id_tokens(client_id: &str) -> &'static str {
+    match is_gcloud_client(client_id) {
+        true => USER_ID_TOKENS,
+        false => OTHER_CLIENT_ID_TOKENS,
+    }
 }
 
 // === impl BaseCredential ===
@@ -71,7 +94,7 @@ impl BaseCredential {
             {
                 (audience != client_id).then_some(CHOSEN_AUDIENCE)
             }
-            (Self::User { .. }, _) => Some(USER_ID_TOKENS),
+            (Self::User { client_id }, _) => Some(user_id_tokens(client_id)),
         }
     }
 
@@ -93,7 +116,7 @@ impl BaseCredential {
             Self::User { client_id } => client_id,
         };
         if !rule.pattern.is_serverless() {
-            return Some(USER_ID_TOKENS);
+            return Some(user_id_tokens(client_id));
         }
         let chosen = options.audience.as_deref();
         chosen

@@ -30,7 +30,7 @@ mod service;
 mod strictest;
 
 pub(crate) use audience::{HostKind, is_client_id, tagged};
-pub(crate) use base::{BaseCredential, FEDERATED_ID_TOKENS, USER_ID_TOKENS};
+pub(crate) use base::{BaseCredential, FEDERATED_ID_TOKENS, is_gcloud_client, user_id_tokens};
 pub(crate) use build::{NO_RULE, UNMATCHED_DENY};
 pub(crate) use builtin::DEFAULT_UNIVERSE;
 pub(crate) use builtin::{FUNCTIONS, RUN_APP, is_google_api, is_under};

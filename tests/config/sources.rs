@@ -288,6 +288,18 @@ fn check_and_explain_say_that_no_credentials_were_found_if_no_metadata_server_is
 }
 
 #[test]
+fn a_secret_in_a_variable_of_googles_libraries_is_not_shown() {
+    let setup = Setup::new().variable("GOOGLE_CLOUD_QUOTA_PROJECT", "ya29.a b");
+    assert_eq!(
+        setup.refused(&[]),
+        [
+            "sidentity: environment GOOGLE_CLOUD_QUOTA_PROJECT: a value that looks like a credential (it is not shown) must \
+             be a project's id"
+        ]
+    );
+}
+
+#[test]
 fn a_metadata_server_that_requires_mtls_is_an_error() {
     let named = |mode: &'static str| Setup::new().variable("GCE_METADATA_MTLS_MODE", mode);
     for (mode, part) in [("strict", "is not supported yet"), ("on", "must be none")] {

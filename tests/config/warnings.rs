@@ -25,6 +25,28 @@ fn a_ca_dir_in_a_directory_that_others_can_write_to_gets_a_warning() {
 }
 
 #[test]
+fn a_trusted_url_in_cleartext_gets_a_warning() {
+    for (url, is_warned) in [
+        ("http://sts.example:8080/", true),
+        ("http://10.0.0.7/token", true),
+        ("http://localhost.example/", true),
+        ("https://sts.example/", false),
+        ("http://127.0.0.1:8980/", false),
+        ("http://localhost/", false),
+        ("http://169.254.169.254/", false),
+    ] {
+        let checked = Setup::new().check(&["--trust-credential-url", url]);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        let warning = format!(
+            "sidentity: warning: --trust-credential-url {url}: everyone on the network between can read and change what is \
+             sent there and what it returns, such as the credential and its tokens: write https\n"
+        );
+        let expected = if is_warned { &*warning } else { "" };
+        assert_eq!(checked.stderr, expected);
+    }
+}
+
+#[test]
 fn an_interception_without_effect_gets_a_warning() {
     let setup = Setup::new();
     for (args, warned) in [

@@ -107,6 +107,66 @@ async fn cloud_run_gets_an_id_token_for_the_logins_oauth_client() {
     );
 }
 
+/// Cloud Run and functions accept gcloud's OAuth clients only. Start, `explain` and the log of a 401 say the same.
+#[tokio::test]
+async fn a_login_of_another_oauth_client_is_refused_by_cloud_run_everywhere_alike() {
+    const CLIENT: &str = "1-x.apps.googleusercontent.com";
+    let google = Google::start().await;
+    let mut file = authorized_user(&google);
+    file["client_id"] = json!(CLIENT);
+    let checked = run_with(&google, &file, &["check"]).await;
+    let warned = "is of an OAuth client other than gcloud's: Cloud Run and functions refuse its ID tokens; log in with";
+    assert!(checked.err.contains(warned), "{checked:?}");
+    let refused = "Cloud Run and functions accept gcloud's client only, and this is another";
+    let explained = run_with(&google, &file, &["explain", RUN_APP]).await;
+    assert!(explained.out.contains(refused), "{explained:?}");
+    for word in ["functions accept it", "roles/run.invoker"] {
+        assert!(!explained.out.contains(word), "{explained:?}");
+    }
+    let token = crate::support::metadata::jwt(CLIENT, crate::support::metadata::in_seconds(3600));
+    let answer = json!({"id_token": token, "access_token": "ya29.x", "expires_in": 3599});
+    google.always(Endpoint::Token, Fault::status(200, answer.to_string()));
+    google.always(Endpoint::Api, Fault::status(401, "no"));
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let response = call(&sidecar, "http://x-1.us-central1.run.app/").await;
+    assert_eq!(response.status(), 401, "{}", text(&response));
+    let line = sidecar
+        .logged(|line| line["status"] == 401 && line["audience"].is_string())
+        .await;
+    assert!(line.to_string().contains(refused), "{line}");
+}
+
+#[tokio::test]
+async fn explain_advises_no_role_if_the_credential_has_no_id_tokens() {
+    let google = Google::start().await;
+    let workforce = google.external_account_authorized_user(&Endpoints::default());
+    for file in [&workforce, &authorized_user(&google)] {
+        for url in [
+            "https://x-1.us-central1.run.app/",
+            "https://us-central1-p.cloudfunctions.net/f",
+        ] {
+            let explained = run_with(&google, file, &["explain", url]).await;
+            assert_eq!(explained.status, Some(0), "{explained:?}");
+            let is_obtainable = file != &workforce;
+            let has_role = explained.out.contains("roles/run.invoker");
+            assert_eq!(has_role, is_obtainable, "{explained:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_id_cannot_write_to_the_terminal_of_explain() {
+    let google = Google::start().await;
+    let mut file = authorized_user(&google);
+    file["client_id"] = json!("1\u{1b}]0;x\u{7}\nsidentity: all is well");
+    let explained = run_with(&google, &file, &["explain", RUN_APP]).await;
+    assert_eq!(explained.status, Some(64), "{explained:?}");
+    assert_eq!(explained.out, "", "{explained:?}");
+    let expected = "(authorized_user): client_id: a text of visible ASCII characters is expected\n";
+    assert!(explained.err.ends_with(expected), "{explained:?}");
+    assert_eq!(explained.err.lines().count(), 1, "{explained:?}");
+}
+
 #[tokio::test]
 async fn a_rule_for_an_unobtainable_id_token_is_an_error_with_advice() {
     let google = Google::start().await;

@@ -87,6 +87,33 @@ async fn a_refusal_is_reported_in_the_endpoints_words_and_not_retried() {
 }
 
 #[tokio::test]
+async fn a_403_of_the_token_endpoint_names_no_role() {
+    let google = Google::start().await;
+    let page = "<html><title>Blocked by policy</title></html>";
+    for (kind, file) in files(&google) {
+        for fault in [
+            Fault::api(403, "PERMISSION_DENIED", "No way."),
+            Fault::status(403, page),
+        ] {
+            google.script(Endpoint::Token, [fault]);
+            let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+            assert_eq!(ran.status, Some(1), "{kind}: {ran:?}");
+            for word in ["roles/", "universe", "grant "] {
+                assert!(!ran.err.contains(word), "{kind}: {word} in {ran:?}");
+            }
+        }
+    }
+    // A proxy in front of the IAM Credentials API.
+    let target = google.directory().address("target");
+    google.script(Endpoint::GenerateIdToken, [Fault::status(403, page)]);
+    let args = ["token", "--impersonate-service-account", &target, RUN_APP];
+    let ran = run_with(&google, &service_account(&google), &args).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.err.contains("the answer is not Google's"), "{ran:?}");
+    assert!(!ran.err.contains("roles/"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_silent_endpoint_fails_after_the_token_timeout() {
     let google = Google::start().await;
     google.always(Endpoint::Token, Fault::never());

@@ -270,6 +270,53 @@ async fn account_project_and_universe_are_those_of_the_credential() {
     assert!(server.greeting.contains("shop-1"), "{}", server.greeting);
 }
 
+/// A shell may name another metadata server, such as an emulator. Its project is not that of the file.
+#[tokio::test]
+async fn facts_of_a_file_never_come_from_another_metadata_server() {
+    let setup = Setup::new().await;
+    for (path, value) in [
+        ("/project/numeric-project-id", "4711"),
+        ("/instance/region", "projects/4711/regions/us-central1"),
+    ] {
+        setup
+            .metadata
+            .script_path(&format!("{ROOT}{path}"), [Answer::ok(value)]);
+    }
+    let host = setup.metadata.address().to_string();
+    let path = setup
+        .google
+        .file("credentials.json", &service_account(&setup.google));
+    let args = ["--credentials", path.to_str().unwrap()];
+    let server = Server::start_with(&setup, &args, &[("GCE_METADATA_HOST", &host)]).await;
+    for path in ["/instance/region", "/instance/zone"] {
+        let unknown = server.get(&format!("{ROOT}{path}")).await;
+        assert_eq!(unknown.status(), 404, "{path}: {}", text(&unknown));
+    }
+    let number = format!("{ROOT}/project/numeric-project-id");
+    let unknown = server.get(&number).await;
+    assert_eq!(unknown.status(), 404, "{}", text(&unknown));
+    let words = text(&unknown);
+    assert!(words.contains("--project-number"), "{words}");
+    assert!(setup.metadata.all_requests().is_empty());
+}
+
+/// gcloud takes a server for a metadata server if this value has digits only.
+#[tokio::test]
+async fn the_number_of_a_files_project_is_that_of_the_option() {
+    let setup = Setup::new().await;
+    let path = setup
+        .google
+        .file("credentials.json", &service_account(&setup.google));
+    let file = path.to_str().unwrap();
+    let args = ["--credentials", file, "--project-number", "4711"];
+    let server = Server::start_with(&setup, &args, &[]).await;
+    let number = format!("{ROOT}/project/numeric-project-id");
+    assert_eq!(text(&server.get(&number).await), "4711");
+    server.hang_up();
+    server.said("real tokens of").await;
+    assert_eq!(text(&server.get(&number).await), "4711");
+}
+
 #[tokio::test]
 async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
     let setup = Setup::new().await;

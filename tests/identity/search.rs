@@ -101,6 +101,30 @@ async fn gclouds_file_is_ignored_if_a_variable_names_a_metadata_server() {
 }
 
 #[tokio::test]
+async fn a_key_beside_a_metadata_server_gets_a_warning_about_that_server() {
+    let google = crate::support::google::Google::start().await;
+    let key = google.file("key.json", &crate::service_account(&google));
+    let platform = "there is a metadata server here: attach the service account instead";
+    let emulator = "GCE_METADATA_HOST names a metadata server. If that is Google Cloud's, attach the service account, which \
+                    needs no key; if it is another, such as an emulator, --credentials metadata uses it";
+    for (variables, warning) in [
+        (&["K_SERVICE"][..], Some(platform)),
+        (&["K_SERVICE", "GCE_METADATA_HOST"], Some(platform)),
+        (&["GCE_METADATA_HOST"], Some(emulator)),
+        (&[], None),
+    ] {
+        let env: Vec<_> = variables
+            .iter()
+            .map(|name| (*name, Path::new("x")))
+            .collect();
+        let ran = check(&["--credentials", key.to_str().unwrap()], &env).await;
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        assert_eq!(ran.err.is_empty(), warning.is_none(), "{ran:?}");
+        assert!(ran.err.contains(warning.unwrap_or_default()), "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn gclouds_file_is_found_below_home() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join(".config/gcloud");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::command::{Ran, sidentity, var};
 use super::federation::{call, sidecar};
-use super::support::app::{json, text};
+use super::support::app::{get, json, text};
 use super::support::google::{Endpoint, Endpoints, Google, SubjectSource, UNIVERSE};
 use super::{STORAGE, authorized_user, service_account};
 
@@ -79,6 +79,43 @@ async fn the_endpoints_of_a_file_must_be_in_its_universe_or_trusted() {
         let ran = check(&google, &mixed, &trusted, None).await;
         assert_eq!(ran.status, Some(0), "{kind}: {ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_universe_that_only_the_file_names_is_warned_of() {
+    let google = Google::start().await;
+    let warning = |kind: &str, path: &str| {
+        format!(
+            "the {kind} file {path:?} names the universe {UNIVERSE}, and GOOGLE_CLOUD_UNIVERSE_DOMAIN does not: its token \
+             endpoints under {UNIVERSE} get the credential, and every host under {UNIVERSE} gets tokens. If this is your \
+             universe, set GOOGLE_CLOUD_UNIVERSE_DOMAIN={UNIVERSE}; otherwise do not use the file"
+        )
+    };
+    for (kind, file, _) in KINDS {
+        let path = google.file("universe.json", &file(&google, &other()));
+        let warning = warning(kind, path.to_str().unwrap());
+        for variable in [None, Some("googleapis.com")] {
+            let ran = check(&google, &file(&google, &other()), &[], variable).await;
+            assert!(ran.err.contains(&warning), "{kind}: {ran:?}");
+        }
+        for (file, variable) in [
+            (file(&google, &other()), Some("Example-Universe.test")),
+            (file(&google, &Endpoints::default()), None),
+            (file(&google, &Endpoints::default()), Some(UNIVERSE)),
+        ] {
+            let ran = check(&google, &file, &[], variable).await;
+            assert_eq!(ran.err, "", "{kind} {variable:?}");
+        }
+    }
+    let (kind, file, _) = KINDS[0];
+    let sidecar = sidecar(&google, &file(&google, &other()), &[]).await;
+    let status = json(&get(sidecar.admin(), "/status").await);
+    let warnings = status["warnings"].to_string();
+    let says = format!("names the universe {UNIVERSE}");
+    assert!(warnings.contains(&says), "{kind}: {warnings}");
+    let warned = |line: &Value| line["message"].to_string().contains(&says);
+    let line = sidecar.logged(warned).await;
+    assert_eq!(line["severity"], "WARNING", "{kind}: {line}");
 }
 
 #[tokio::test]

@@ -449,6 +449,7 @@ async fn a_no_proxy_that_names_google_is_a_warning() {
         let line = line.replace("\\\"", "\"");
         assert!(line.contains(named), "{named} in {line}");
         assert!(line.contains("past the sidecar"), "{line}");
+        assert!(line.contains("give it to --no-upstream-proxy"), "{line}");
         let kept = format!("{value},localhost");
         assert!(variables["NO_PROXY"].starts_with(&kept), "{variables:?}");
     }

@@ -42,7 +42,7 @@ pub(super) fn notice(env: &Env) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
             "environment NO_PROXY: calls to {} go past the sidecar and get no token. Remove the entry for calls through \
-             the sidecar",
+             the sidecar; for the sidecar's own calls, give it to --no-upstream-proxy",
             names.join(", ")
         )
     })

@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
 use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
-use crate::credentials::Base;
+use crate::credentials::{Base, Mode};
 use crate::destination::{Destination, Host, Scheme};
 use crate::diagnostics::LogEntry;
 use crate::emulator::{
@@ -37,7 +37,7 @@ pub(in crate::cli) struct RealArgs {
     #[arg(
         long,
         value_name = "auto|metadata|adc|FILE",
-        conflicts_with_all = ["email", "project_id", "project_number", "region", "lifetime", "write_credentials"],
+        conflicts_with_all = ["email", "project_id", "region", "lifetime", "write_credentials"],
     )]
     credentials: Option<String>,
     /// With --credentials: that credential impersonates A, which impersonates B, which impersonates TARGET
@@ -69,6 +69,9 @@ pub(in crate::cli) struct RealArgs {
     #[arg(long, value_name = "LIST", requires = "credentials")]
     no_upstream_proxy: Vec<String>,
 }
+
+/// The variables that name the metadata server, in the order of their precedence.
+const METADATA_VARIABLES: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
 
 /// The tokens of one principal.
 struct Tokens {
@@ -127,17 +130,21 @@ pub(super) fn run(args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
 /// Loads the configuration, with a credential other than this server itself.
 fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>> {
     let listen = args.listen;
-    let config = args.real.config(env)?;
-    if asks_itself(&config, listen) {
+    let mut config = args.real.config(env)?;
+    if let Some(why) = asks_itself(&config, listen) {
+        let variable = METADATA_VARIABLES.iter().find(|name| env.is_set(name));
         let text = format!(
-            "{listen} is this server itself, and no credential file was found: unset it, or name a file"
+            "{listen} is this server itself, and {why}. Name a file with --credentials, or unset the variable for this \
+             command, so that gcloud's file is searched"
         );
         return Err(vec![Diagnostic::new(
             DiagnosticId::InvalidValue,
-            "GCE_METADATA_HOST",
+            format!("environment {}", variable.unwrap_or(&"GCE_METADATA_HOST")),
             text,
         )]);
     }
+    // Facts of another server are not those of the file's project.
+    config.credentials.beside_metadata_server = false;
     Ok(config)
 }
 
@@ -150,7 +157,8 @@ struct ServedCredential {
 }
 
 impl ServedCredential {
-    async fn of(config: Config, logins: &Logins) -> Result<Self, String> {
+    /// `number` is the project's, if the user gave it.
+    async fn of(config: Config, number: Option<u64>, logins: &Logins) -> Result<Self, String> {
         let provider = app::provider(&config, Arc::default(), logins);
         let provider = provider.map_err(|error| error.to_string())?;
         // Any other metadata server may start later.
@@ -163,7 +171,10 @@ impl ServedCredential {
             found.map_err(|error| error.detail().to_owned())?;
         }
         let principal = provider.policy().default_principal().clone();
-        let known = known(&provider, &principal, config.token_timeout).await;
+        let mut known = known(&provider, &principal, config.token_timeout).await;
+        if let Some(number) = number {
+            known.project_number = Some(number.to_string());
+        }
         Ok(Self {
             greeting: greeting(&config, &principal, &known),
             tokens: Tokens {
@@ -187,7 +198,7 @@ async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(
         known,
         allowed,
         greeting,
-    } = ServedCredential::of(config, &logins)
+    } = ServedCredential::of(config, args.project_number, &logins)
         .await
         .map_err(Exit::failed)?;
     let server = RealTokenServer::bind(listen, &known, tokens, allowed)
@@ -221,10 +232,11 @@ async fn reload(
         if hangup.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
+        let number = args.project_number;
         let (args, env) = (args.clone(), env.clone());
         let served = match on_detached_thread(move || load(&args, &env)).await {
             Err(error) => Err(error.to_string()),
-            Ok(Ok(config)) => ServedCredential::of(config, logins).await,
+            Ok(Ok(config)) => ServedCredential::of(config, number, logins).await,
             Ok(Err(problems)) => {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Err(problems.join("; "))
@@ -301,16 +313,32 @@ async fn known(
     known.unwrap_or(unknown)
 }
 
-/// Returns whether the tokens would come from this metadata server itself.
-fn asks_itself(config: &Config, listen: SocketAddr) -> bool {
+/// Returns why no file is used, if the tokens would come from this metadata server itself.
+fn asks_itself(config: &Config, listen: SocketAddr) -> Option<String> {
     let metadata = &config.metadata;
     let is_here = match &metadata.host {
         Host::Ip(ip) => *ip == listen.ip() || listen.ip().is_unspecified() && ip.is_loopback(),
         name @ Host::Name(_) => name.is_loopback(),
     };
-    matches!(config.credentials.base, Base::Metadata { .. })
-        && is_here
-        && metadata.port == listen.port()
+    if !is_here || metadata.port != listen.port() {
+        return None;
+    }
+    match (&config.credentials.base, &config.credentials.mode) {
+        (Base::File(_), _) => None,
+        (Base::Metadata { .. }, Mode::Metadata) => {
+            Some("--credentials metadata uses no credential file".to_owned())
+        }
+        (Base::Metadata { searched: None }, _) => Some(
+            "no credential file was searched, because a variable names a metadata server"
+                .to_owned(),
+        ),
+        (
+            Base::Metadata {
+                searched: Some(searched),
+            },
+            _,
+        ) => Some(format!("no credential file was found ({searched})")),
+    }
 }
 
 // === impl Tokens ===

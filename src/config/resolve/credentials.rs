@@ -16,13 +16,11 @@ use crate::credentials::{
 use crate::explain::account_warning;
 use crate::policy::{DEFAULT_UNIVERSE, RuleOptions};
 
-/// Variables that show that there is a metadata server, so that it is not probed.
-const PLATFORM: [&str; 4] = [
-    "K_SERVICE",
-    "CLOUD_RUN_JOB",
-    "CLOUD_RUN_WORKER_POOL",
-    "GCE_METADATA_HOST",
-];
+/// Variables of Cloud Run. There is a metadata server, so it is not probed.
+const PLATFORM: [&str; 3] = ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"];
+
+/// The variable that names a metadata server, also an emulator.
+const METADATA_HOST: &str = "GCE_METADATA_HOST";
 
 /// Finds the credential file and reads it. `universe` is the universe of a file without one.
 pub(super) fn resolve(
@@ -45,6 +43,16 @@ pub(super) fn resolve(
         trusted_urls,
         ..Credentials::default()
     };
+    let cleartext = credentials
+        .trusted_urls
+        .iter()
+        .filter(|url| url.is_cleartext());
+    warnings.extend(cleartext.map(|url| {
+        format!(
+            "--trust-credential-url {url}: everyone on the network between can read and change what is sent there and what it \
+             returns, such as the credential and its tokens: write https"
+        )
+    }));
     match search(&credentials.mode, &environment) {
         Found::File(path, found_by) => {
             let context = ReadContext {
@@ -213,7 +221,8 @@ fn other_account(options: &RuleOptions) -> Option<&str> {
 
 /// Returns whether a variable shows that there is a metadata server.
 fn has_metadata_server(env: &Env) -> bool {
-    PLATFORM.iter().any(|name| env.is_set(name))
+    let mut names = PLATFORM.iter().chain([&METADATA_HOST]);
+    names.any(|name| env.is_set(name))
 }
 
 /// Returns warnings about a credential that is valid but looks wrong.
@@ -225,10 +234,16 @@ fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
         }
         file => matches!(file, CredentialFile::ServiceAccount(_)),
     };
-    if is_key && has_metadata_server(env) {
+    let on_platform = PLATFORM.iter().any(|name| env.is_set(name));
+    if is_key && on_platform {
         warnings.push(format!(
             "tokens come from {loaded}, although there is a metadata server here: attach the service account instead, \
              which needs no key"
+        ));
+    } else if is_key && has_metadata_server(env) {
+        warnings.push(format!(
+            "tokens come from {loaded}, although {METADATA_HOST} names a metadata server. If that is Google Cloud's, attach the \
+             service account, which needs no key; if it is another, such as an emulator, --credentials metadata uses it"
         ));
     }
     if let CredentialFile::AuthorizedUser(user) = &loaded.file {
@@ -240,12 +255,31 @@ fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
         }
         if !user.is_of_gcloud() {
             warnings.push(format!(
-                "{loaded} is of an OAuth client other than gcloud's: Cloud Run and functions refuse its ID tokens"
+                "{loaded} is of an OAuth client other than gcloud's: Cloud Run and functions refuse its ID tokens; log in with `gcloud auth \
+                 application-default login`, or impersonate a service account"
             ));
         }
     }
+    warnings.extend(unconfirmed_universe(loaded, env));
     warnings.extend(loaded.file.account().and_then(account_warning));
     warnings
+}
+
+/// Returns a warning if only the file names its universe. Whoever writes the file then decides which hosts get the
+/// credential and the tokens.
+fn unconfirmed_universe(loaded: &LoadedFile, env: &Env) -> Option<String> {
+    let universe = loaded.file.universe();
+    // Errors of the variable are reported elsewhere.
+    let confirmed = super::metadata::universe(env, &mut Vec::new());
+    if universe == DEFAULT_UNIVERSE || confirmed.as_deref() == Some(universe) {
+        return None;
+    }
+    Some(format!(
+        "{} names the universe {universe}, and GOOGLE_CLOUD_UNIVERSE_DOMAIN does not: its token endpoints under {universe} \
+         get the credential, and every host under {universe} gets tokens. If this is your universe, set \
+         GOOGLE_CLOUD_UNIVERSE_DOMAIN={universe}; otherwise do not use the file",
+        loaded.name()
+    ))
 }
 
 /// Returns whether the text is probably a misspelt word (`--credentials metdata`): it is not a path, and the file does

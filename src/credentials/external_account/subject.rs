@@ -127,7 +127,7 @@ impl CredentialSource {
                 ExecutableSource::read(executable, known, context).map(Self::Executable)
             }
             "file" => Ok(Self::File(FileSource {
-                path: source.text(kind)?.into(),
+                path: source.path(kind)?.into(),
                 format: TokenFormat::read(source)?,
             })),
             _ => Ok(Self::Url(UrlSource {
@@ -245,7 +245,7 @@ impl ExecutableSource {
         context: &ReadContext<'_>,
     ) -> Result<Self, FieldError> {
         const COMMAND: &str = "command";
-        let line = fields.text(COMMAND)?;
+        let line = fields.command_line(COMMAND)?;
         let command = command_line::split(line).map_err(|_| {
             let expected = "a command line whose quotation marks are closed";
             fields.wrong(COMMAND, ExpectedValue::Other(expected))
@@ -260,7 +260,7 @@ impl ExecutableSource {
             return Err(fields.wrong(COMMAND, ExpectedValue::Other(expected)));
         }
         let timeout = fields.number("timeout_millis", TIMEOUT)?;
-        let output_file = fields.optional_text("output_file")?;
+        let output_file = fields.optional_path("output_file")?;
         let set = |text: &str| Some(text.to_owned());
         Ok(Self {
             command,

@@ -50,6 +50,9 @@ impl SourceUrl {
         rule: UrlRule,
         trusted: &[TrustedUrl],
     ) -> Result<Self, &'static str> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a URL of visible ASCII characters");
+        }
         let destination = Destination::parse(text).map_err(|_| "a URL")?;
         if destination.userinfo || text.contains('#') {
             return Err("a URL without user-info and fragment");

@@ -162,7 +162,7 @@ fn an_error_of_a_file_names_type_field_and_expected_form_but_no_content() {
         ),
         (
             with(sa(), "token_uri", json!("https://CANARY.example/token")),
-            "(service_account): token_uri: an https URL of a host under googleapis.com is expected; if you trust the URL in the file, give it to --trust-credential-url",
+            "(service_account): token_uri: an https URL of a host under googleapis.com is expected that serves OAuth, STS or IAM Credentials, such as sts.googleapis.com; if you trust the URL in the file, give it to --trust-credential-url",
         ),
         (
             with(
@@ -235,8 +235,23 @@ fn an_error_of_a_file_names_type_field_and_expected_form_but_no_content() {
                 external_account_authorized_user is expected",
         ),
         (
-            json!({"type": "CANARY"}),
+            json!({"type": "ya29.CANARY"}),
             "is not a credential: type in the file is not supported: one of service_account, authorized_user, impersonated_service_account, external_account, \
+                external_account_authorized_user is expected",
+        ),
+        (
+            json!({"type": "CANARY type"}),
+            "is not a credential: type in the file is not supported: one of service_account, authorized_user, impersonated_service_account, external_account, \
+                external_account_authorized_user is expected",
+        ),
+        (
+            json!({"type": "Service_Account"}),
+            "is not a credential: type \"Service_Account\" is not supported: one of service_account, authorized_user, impersonated_service_account, external_account, \
+                external_account_authorized_user is expected",
+        ),
+        (
+            json!({"type": "foo-bar"}),
+            "is not a credential: type \"foo-bar\" is not supported: one of service_account, authorized_user, impersonated_service_account, external_account, \
                 external_account_authorized_user is expected",
         ),
         (
@@ -254,10 +269,123 @@ fn an_error_of_a_file_names_type_field_and_expected_form_but_no_content() {
     }
 }
 
+/// Texts of a file are shown in messages and sent in requests. A terminal must not interpret them.
+#[test]
+fn a_text_with_control_characters_is_an_error_of_its_field() {
+    let federated = |name: &str, value: Value| {
+        let file = json!({
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "credential_source": {"file": "/t"},
+            "client_id": "id",
+        });
+        with(file, name, value)
+    };
+    let workforce = json!({
+        "type": "external_account_authorized_user",
+        "client_id": "id",
+        "client_secret": "secret",
+        "refresh_token": "token",
+        "token_url": "https://sts.googleapis.com/v1/oauthtoken",
+    });
+    let source = |value: Value| federated("credential_source", value);
+    for bad in [
+        "CANARY\u{1b}[31m",
+        "CANARY\nx",
+        "CANARY\u{202e}",
+        "CANARY\0",
+    ] {
+        let text = || json!(bad);
+        let mut files = vec![
+            (
+                "client_email",
+                with(service_account(), "client_email", text()),
+            ),
+            (
+                "private_key_id",
+                with(service_account(), "private_key_id", text()),
+            ),
+            ("project_id", with(service_account(), "project_id", text())),
+            ("token_uri", with(service_account(), "token_uri", text())),
+            (
+                "universe_domain",
+                with(service_account(), "universe_domain", text()),
+            ),
+            ("audience", federated("audience", text())),
+            (
+                "subject_token_type",
+                federated("subject_token_type", text()),
+            ),
+            (
+                "credential_source.url",
+                source(json!({"url": format!("https://a.example/{bad}")})),
+            ),
+            (
+                "credential_source.executable.command",
+                source(json!({"executable": {"command": bad}})),
+            ),
+            (
+                "credential_source.format.subject_token_field_name",
+                source(
+                    json!({"file": "/t", "format": {"type": "json", "subject_token_field_name": bad}}),
+                ),
+            ),
+            ("client_id", federated("client_id", text())),
+            ("client_secret", federated("client_secret", text())),
+            (
+                "scopes",
+                with(impersonated(&authorized_user()), "scopes", json!([bad])),
+            ),
+            (
+                "delegates",
+                with(impersonated(&authorized_user()), "delegates", json!([bad])),
+            ),
+            (
+                "source_credentials.client_id",
+                impersonated(&with(authorized_user(), "client_id", text())),
+            ),
+        ];
+        for name in [
+            "client_id",
+            "client_secret",
+            "refresh_token",
+            "account",
+            "quota_project_id",
+        ] {
+            files.push((name, with(authorized_user(), name, text())));
+        }
+        for name in ["audience", "client_id", "client_secret", "refresh_token"] {
+            files.push((name, with(workforce.clone(), name, text())));
+        }
+        if bad.contains(char::is_control) {
+            // A path may have any letters. Messages quote it.
+            files.push(("credential_source.file", source(json!({"file": bad}))));
+        }
+        for (field, file) in files {
+            let error = parse(&file).unwrap_err();
+            assert!(
+                error.contains(&format!(" {field}: ")),
+                "{field} {bad:?}: {error:?}"
+            );
+            assert!(!error.contains(CANARY), "{field}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_reported() {
+    let error = CredentialFile::parse("\u{feff}{}".as_bytes(), &CONTEXT).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "begins with a byte order mark, which JSON does not allow: save it as UTF-8 without one"
+    );
+}
+
 #[test]
 fn truncated_json_is_reported_with_its_position() {
     let whole = service_account().to_string();
-    for torn in ["{\"type\": CANARY", whole.get(..200).unwrap(), "\u{feff}{}"] {
+    for torn in ["{\"type\": CANARY", whole.get(..200).unwrap()] {
         let error = CredentialFile::parse(torn.as_bytes(), &CONTEXT).unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with("is not JSON: line 1, column "), "{error}");

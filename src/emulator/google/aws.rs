@@ -204,7 +204,8 @@ fn container(
     let is_pod = request.uri().path() == "/v1/credentials";
     let is_right = authorization.map_or(!is_pod, |value| value == aws.container_authorization);
     if !is_right {
-        return Err(ErrorResponse::text(StatusCode::FORBIDDEN, "Forbidden"));
+        let why = "Forbidden: the emulator accepts the token that aws_container_authorization of the crate returns";
+        return Err(ErrorResponse::text(StatusCode::FORBIDDEN, why));
     }
     let keys = &aws.container;
     Ok(success(&json!({
@@ -246,11 +247,13 @@ fn assume_role(
         return Err(missing("Version"));
     }
     if field("RoleArn")? != format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}") {
-        let why = "Not authorized to perform sts:AssumeRoleWithWebIdentity";
+        let why = format!(
+            "Not authorized to perform sts:AssumeRoleWithWebIdentity (the emulator has the role arn:aws:iam::{ACCOUNT}:role/{ROLE})"
+        );
         return Err(ErrorResponse::aws(
             StatusCode::FORBIDDEN,
             "AccessDenied",
-            why,
+            &why,
         ));
     }
     let name = field("RoleSessionName")?;
@@ -262,7 +265,9 @@ fn assume_role(
     let jwt = Jwt::parse(field("WebIdentityToken")?).map_err(|why| wrong_token(&why))?;
     let claims: WebIdentity = jwt.claims().map_err(|why| wrong_token(&why))?;
     if claims.iss != CLUSTER || claims.aud != "sts.amazonaws.com" || !google.is_of_idp(&jwt) {
-        return Err(wrong_token("issuer, audience or signature is wrong"));
+        return Err(wrong_token(
+            "issuer, audience or signature is wrong: the emulator accepts the tokens that web_identity_token of the crate makes",
+        ));
     }
     if claims.exp <= now {
         return Err(invalid("ExpiredTokenException", "Token expired"));

@@ -167,7 +167,8 @@ fn refresh(google: &Google, form: &Form, now: u64) -> Result<Value, ErrorRespons
         None => user.scopes.clone(),
         Some(scope) => scope.split_whitespace().map(str::to_owned).collect(),
     };
-    if scopes.is_empty() || scopes.iter().any(|scope| !user.scopes.contains(scope)) {
+    let is_granted = |scope: &String| user.scopes.contains(scope) || user.covers(scope);
+    if scopes.is_empty() || !scopes.iter().all(is_granted) {
         let why = "Some requested scopes were invalid.";
         return Err(ErrorResponse::oauth("invalid_scope", why));
     }

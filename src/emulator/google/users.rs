@@ -3,6 +3,38 @@
 use super::super::key::hex;
 use super::error_response::ErrorResponse;
 
+const API_SCOPES: &str = "https://www.googleapis.com/auth/";
+
+/// The scopes of Google Cloud that a login with `cloud-platform` may request in addition. A `*` stands for the rest of
+/// the name. Google's library for Cloud Storage requests `devstorage.full_control` with a login of gcloud.
+const COVERED: [&str; 25] = [
+    "appengine.admin",
+    "bigquery",
+    "bigquery.*",
+    "bigtable.*",
+    "cloud-platform",
+    "cloud-platform.read-only",
+    "cloud_debugger",
+    "cloudkms",
+    "cloudruntimeconfig",
+    "compute",
+    "compute.readonly",
+    "datastore",
+    "devstorage.*",
+    "iam",
+    "logging.*",
+    "monitoring",
+    "monitoring.*",
+    "ndev.clouddns.*",
+    "pubsub",
+    "service.management",
+    "service.management.*",
+    "servicecontrol",
+    "spanner.*",
+    "sqlservice.*",
+    "trace.*",
+];
+
 /// The user of `authorized_user`, and the workforce user of `external_account_authorized_user`.
 #[derive(Clone)]
 pub(super) struct Users {
@@ -38,6 +70,24 @@ impl User {
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             rotates: false,
         })
+    }
+
+    /// Returns whether the login has `cloud-platform`, and that covers this scope.
+    pub(super) fn covers(&self, scope: &str) -> bool {
+        let Some(name) = scope.strip_prefix(API_SCOPES) else {
+            return false;
+        };
+        let has_platform = self
+            .scopes
+            .iter()
+            .any(|own| own.strip_prefix(API_SCOPES) == Some("cloud-platform"));
+        has_platform
+            && COVERED
+                .iter()
+                .any(|covered| match covered.strip_suffix('*') {
+                    Some(start) => name.len() > start.len() && name.starts_with(start),
+                    None => name == *covered,
+                })
     }
 
     /// Replaces the refresh token if it rotates, and returns the new one.

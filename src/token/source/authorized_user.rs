@@ -10,7 +10,7 @@ use super::lateness::check_lateness;
 use super::{FetchFuture, TokenSource, login, message};
 use crate::credentials::AuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
-use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, USER_ID_TOKENS};
+use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, user_id_tokens};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
 use crate::token::fetch_error::FetchError;
@@ -102,7 +102,7 @@ impl AuthorizedUserSource {
             "{} cannot be obtained from {}: {}",
             message::token(&key.kind),
             self.name,
-            USER_ID_TOKENS
+            user_id_tokens(&self.file.client_id)
         );
         FetchError::new(TokenFault::Unsupported, &detail)
     }

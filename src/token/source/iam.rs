@@ -242,6 +242,9 @@ impl Call<'_> {
                 let clock = clock.map_or_else(String::new, |hint| format!(", and it was signed here: {hint}"));
                 Some(format!("the token of {} was not accepted{clock}", caller.name()))
             }
+            403 if error.code.is_none() => Some(
+                "the answer is not Google's: does a proxy or firewall refuse the call?".to_owned(),
+            ),
             403 => {
                 let name = caller.name();
                 let hops = self.account.hops(&name, &error.reason);

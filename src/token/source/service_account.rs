@@ -284,7 +284,8 @@ impl ServiceAccountSource {
     }
 
     fn hint(&self, error: &AttemptError) -> Option<String> {
-        if error.code.as_deref() == Some("PERMISSION_DENIED") {
+        let is_of_iam = *self.file.universe != *DEFAULT_UNIVERSE;
+        if is_of_iam && error.code.as_deref() == Some("PERMISSION_DENIED") {
             let email = &self.file.email;
             return Some(format!(
                 "grant roles/iam.serviceAccountOpenIdTokenCreator on {email} to {email} itself, for in the universe {} \

@@ -230,7 +230,9 @@ fn container_credentials_are_valid_only_with_their_session_token() {
     }
     // Requests of ECS by the relative URI have no such header. Requests of Pod Identity always have one.
     assert_eq!(call(&google, "GET", "/v2/credentials/0000", &[]).0, 200);
-    assert_eq!(call(&google, "GET", "/v1/credentials", &[]).0, 403);
+    let (status, why) = call(&google, "GET", "/v1/credentials", &[]);
+    assert_eq!(status, 403);
+    assert!(why.contains("aws_container_authorization"), "{why}");
 }
 
 #[test]
@@ -288,5 +290,6 @@ fn a_pods_token_assumes_only_its_role() {
         let (answered, xml) = assume(role, token, version);
         assert_eq!(answered, status, "{xml}");
         assert!(xml.contains(&format!("<Code>{code}</Code>")), "{xml}");
+        assert_eq!(status == 403, xml.contains(AWS_ROLE), "{xml}");
     }
 }

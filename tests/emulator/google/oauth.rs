@@ -245,6 +245,49 @@ fn a_refresh_with_a_wrong_or_unknown_field_is_refused() {
     }
 }
 
+/// Google's library for Cloud Storage requests its own scopes with a login of gcloud.
+#[test]
+fn a_login_with_cloud_platform_may_request_scopes_of_google_cloud() {
+    let google = google();
+    let auth = "https://www.googleapis.com/auth/";
+    for (scopes, is_granted) in [
+        (
+            "devstorage.full_control devstorage.read_only devstorage.read_write",
+            true,
+        ),
+        ("cloud-platform", true),
+        (
+            "bigquery bigquery.readonly pubsub compute.readonly logging.write",
+            true,
+        ),
+        ("devstorage.", false),
+        ("devstorage", false),
+        ("computex", false),
+        ("drive", false),
+        ("devstorage.read_only drive.readonly", false),
+        ("gmail.readonly", false),
+        ("calendar", false),
+    ] {
+        let scopes: Vec<String> = scopes
+            .split(' ')
+            .map(|name| format!("{auth}{name}"))
+            .collect();
+        let mut fields = user_fields(&google);
+        fields.push(("scope".to_owned(), scopes.join(" ")));
+        let (status, answer) = refresh(&google, &fields);
+        if is_granted {
+            assert_eq!(status, 200, "{scopes:?}: {answer}");
+            assert_eq!(answer["scope"], scopes.join(" "));
+        } else {
+            assert_eq!(
+                (status, &answer["error"]),
+                (400, &json!("invalid_scope")),
+                "{scopes:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn only_a_posted_form_is_accepted() {
     let google = google();

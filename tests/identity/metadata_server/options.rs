@@ -109,14 +109,37 @@ async fn without_any_credential_it_reports_that_once_and_ends() {
 
 #[tokio::test]
 async fn it_does_not_request_tokens_from_itself() {
-    let args = [
-        "metadata-server",
-        "--credentials",
-        "auto",
-        "--listen",
-        "127.0.0.1:8999",
-    ];
-    let ran = sidentity(args, [var("GCE_METADATA_HOST", "localhost:8999")]).await;
-    assert_eq!(ran.status, Some(64), "{ran:?}");
-    assert!(ran.err.contains("is this server itself"), "{ran:?}");
+    for (credentials, variable, why) in [
+        (
+            "auto",
+            "GCE_METADATA_HOST",
+            "no credential file was searched, because a variable names a metadata server",
+        ),
+        (
+            "auto",
+            "GCE_METADATA_IP",
+            "no credential file was found (GOOGLE_APPLICATION_CREDENTIALS is not set; CLOUDSDK_CONFIG and HOME are not set, \
+             so there is no file of gcloud)",
+        ),
+        (
+            "metadata",
+            "GCE_METADATA_HOST",
+            "--credentials metadata uses no credential file",
+        ),
+    ] {
+        let args = [
+            "metadata-server",
+            "--credentials",
+            credentials,
+            "--listen",
+            "127.0.0.1:8999",
+        ];
+        let ran = sidentity(args, [var(variable, "127.0.0.1:8999")]).await;
+        assert_eq!(ran.status, Some(64), "{ran:?}");
+        let said = format!(
+            "sidentity: environment {variable}: 127.0.0.1:8999 is this server itself, and {why}. Name a file with \
+             --credentials, or unset the variable for this command, so that gcloud's file is searched\n"
+        );
+        assert_eq!(ran.err, said);
+    }
 }
