@@ -82,11 +82,13 @@ class Sidentity(Proxy):
             self.binary(), "run", "--workers", self.workers, "--proxy", self.proxy_at, "--admin", f"127.0.0.1:{admin}",
             "--route", f"{self.h1}=https://{H1},http=1", "--route", f"{self.h2}=https://{H2},http=2",
             "--connect-to", f"{H1}::127.0.0.1:{self.upstream_h1}", "--connect-to", f"{H2}::127.0.0.1:{self.upstream_h2}",
-            "--upstream-ca", stage.ca, *self.extra,
+            *self.extra,
         ]
 
     def env(self):
-        return {"GCE_METADATA_HOST": f"127.0.0.1:{self.stage.metadata}", "PATH": install.PATH} | self.settings
+        # Like the other proxies, it trusts this file alone, and reads no store of the system.
+        trusted = {"SSL_CERT_FILE": str(self.stage.ca)}
+        return {"GCE_METADATA_HOST": f"127.0.0.1:{self.stage.metadata}", "PATH": install.PATH} | trusted | self.settings
 
 
 class Plain(Sidentity):
