@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::exit::Exit;
 use super::runtime::runtime;
-use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration};
+use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration, quote};
 use crate::error::BoxError;
 
 /// The default admin address.
@@ -146,7 +146,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
         Err(_) => text
             .parse::<SocketAddr>()
-            .map_err(|_| format!("{text:?} must be ADDR:PORT, such as 127.0.0.1:9090"))?,
+            .map_err(|_| format!("{} must be ADDR:PORT, such as 127.0.0.1:9090", quote(&text)))?,
     };
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -36,6 +36,7 @@ mod value;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, DiagnosticId, Escaped};
+pub(crate) use diagnostic::{MISPLACED_CREDENTIAL, quote};
 pub use env::Env;
 pub use load::{defaults, load, load_over};
 pub use option_spec::{Heading, OptionSpec, Reload, Repeat};

@@ -49,7 +49,7 @@ pub(crate) use key::{InvalidKey, SigningKey};
 pub(crate) use regular_file::open_regular;
 pub(crate) use search::{Environment, Found, FoundBy, Mode, search};
 pub(crate) use service_account::ServiceAccount;
-pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, path_name};
+pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, is_credential, is_key, path_name};
 
 /// The source of the identity: the value of `--credentials` and the result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
