@@ -45,7 +45,7 @@ pub use raw::{RawConfig, RawEntry, RawFields, Spanned};
 pub use resolve::roots::{usable_certificates, usable_certificates_in};
 pub use resolve::upstream_proxy::check_upstream_proxy;
 pub use unknown::unknown_variables;
-pub(crate) use value::duration::parse_duration;
+pub(crate) use value::duration::{parse_duration, printed as printed_duration};
 pub use yaml::Yaml;
 
 /// The default port of the admin listener.

@@ -458,7 +458,9 @@ fn a_port_in_use_on_ipv6_only_is_an_error_with_the_address() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    let wanted = format!("cannot listen on [::1]:{port}: the address is in use by another process");
+    let wanted = format!(
+        "cannot listen on [::1]:{port}: the address is in use by another process; choose another with --route {port}=… (port 0 takes a free one)"
+    );
     assert!(said.contains(&wanted), "{said}");
 }
 
