@@ -10,7 +10,8 @@ use crate::credentials::{hidden, is_credential};
 use crate::policy::{Policy, Principal, Rule, RuleOptions, Settings};
 
 /// Displays a [`Config`] as YAML that `--config` reads. Comments stand for the passwords of `--proxy-auth` and
-/// `--upstream-proxy`, for placeholders that look like a credential, and for values that only the environment can set.
+/// `--upstream-proxy`, for placeholders that look like a credential, values that are computed on this
+/// machine, and values that only the environment can set.
 #[derive(Debug)]
 pub struct Yaml<'a> {
     config: &'a Config,
@@ -101,7 +102,12 @@ fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
             }
         };
         let key = key.replace('-', "_");
+        let computed = spec.depends_on_machine() && !f.explicit;
         match (spec.setting.print)(config) {
+            // A file with this value would fix it for another machine.
+            Printed::Value(value) if computed && value != "auto" => {
+                f.comment(&format!("{key}: {value} (computed on this machine)"));
+            }
             Printed::Value(value) => f.field(&key, value)?,
             Printed::Noted(value, note) => {
                 f.field(&key, value)?;
