@@ -100,6 +100,11 @@ impl Credentials {
         }
     }
 
+    /// Returns whether the base credential certainly exists: not a metadata server that must be probed first.
+    pub(crate) fn is_certain(&self) -> bool {
+        !matches!(self.base, Base::Metadata { searched: Some(_) })
+    }
+
     /// Returns what tokens the base credential can get.
     pub(crate) fn base_credential(&self) -> BaseCredential {
         match self.file().map(|file| &file.file) {

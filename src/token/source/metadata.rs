@@ -48,6 +48,8 @@ struct MetadataInner {
     searched: Option<Arc<str>>,
     /// Whether a metadata server has answered.
     found: AtomicBool,
+    /// Whether a search has found nothing, which is logged once.
+    reported: AtomicBool,
 }
 
 /// Returns the body of a successful response.
@@ -137,6 +139,7 @@ impl MetadataClient {
             disabled: server.disabled,
             limits: FetchLimits::new(timeout),
             found: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             searched,
         }))
     }
@@ -190,7 +193,7 @@ impl MetadataClient {
         if *disabled {
             if let Some(searched) = searched {
                 let why = "NO_GCE_CHECK says that there is no metadata server";
-                return Err(nothing_found(searched, why));
+                return Err(self.nothing_found(searched, why));
             }
             return Err(FetchError::new(
                 TokenFault::Disabled,
@@ -237,9 +240,16 @@ impl MetadataClient {
                     "the metadata server at {endpoint}: {}",
                     failure.error.reason
                 );
-                Err(nothing_found(searched, &why))
+                Err(self.nothing_found(searched, &why))
             }
         }
+    }
+
+    /// Returns the error of a search that found nothing.
+    fn nothing_found(&self, searched: &str, why: &str) -> FetchError {
+        let mut error = nothing_found(searched, why);
+        error.is_repeated = self.0.reported.swap(true, Ordering::Relaxed);
+        error
     }
 }
 
