@@ -9,6 +9,7 @@ mod requested_url;
 mod wrap;
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, header};
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
 use crate::policy::{
-    Credential, CredentialGrant, Decision, InvalidService, Placement, Policy, Principal,
+    Credential, CredentialGrant, Decision, InvalidService, NO_RULE, Placement, Policy, Principal,
     ServiceLocation, SkipReason, TokenKind, select_header,
 };
 
@@ -74,7 +75,7 @@ struct Case<'a> {
     /// Whether the call leads to a listener of the sidecar itself.
     leads_here: bool,
     /// Whether the forward proxy rejects a tunnel to the host, although it does not deny this URL.
-    tunnel_denied: bool,
+    tunnel_denied_by: Option<Arc<str>>,
     /// How a call to the URL itself differs from the explained one, if it is the URL of a listener.
     at_listener: Option<AtListener>,
     /// Whether the query has a placeholder.
@@ -151,12 +152,12 @@ pub(crate) fn explain(
         Some(Placement::Skip(reason)) => (None, Some(reason)),
         None => (None, None),
     };
-    let tunnel_denied =
-        route.is_none() && tunnel_denied(&destination, policy, universe, entry_points);
+    let tunnel_denied_by =
+        tunnel_denied_by(&destination, policy, universe, entry_points).filter(|_| route.is_none());
     let case = Case {
         named,
         leads_here,
-        tunnel_denied,
+        tunnel_denied_by,
         at_listener,
         has_placeholder: target != destination.target,
         destination,
@@ -202,30 +203,33 @@ pub(crate) fn explain(
     })
 }
 
-/// Returns whether the forward proxy rejects a `CONNECT` for this `https` URL because a rule denies another path of the
+/// Returns the rule for which the forward proxy rejects a `CONNECT` for this `https` URL: it denies another path of the
 /// host. An intercepted tunnel is not rejected: the proxy sees the paths in it.
-fn tunnel_denied(
+fn tunnel_denied_by(
     destination: &Destination,
     policy: &Policy,
     universe: &str,
     entry_points: &EntryPoints,
-) -> bool {
+) -> Option<Arc<str>> {
     let origin = &destination.origin;
     let is_intercepted = entry_points.intercept
         && origin.host.name().is_some()
         && policy.may_grant(origin, universe);
     if origin.scheme == Scheme::Http || is_intercepted {
-        return false;
+        return None;
     }
     let tunnel = Destination {
         target: PathAndQuery::from_static("/"),
         ..destination.clone()
     };
-    policy.may_deny(origin)
-        || matches!(
-            policy.decide(&tunnel, universe).grant,
-            CredentialGrant::Deny(_)
-        )
+    policy.denying_rule(origin).cloned().or_else(|| {
+        let decision = policy.decide(&tunnel, universe);
+        let rule = match &*decision.rule {
+            NO_RULE => "--unmatched deny".into(),
+            _ => decision.rule.clone(),
+        };
+        matches!(decision.grant, CredentialGrant::Deny(_)).then_some(rule)
+    })
 }
 
 /// Returns whether the call is refused because it leads to a listener of the sidecar itself.

@@ -146,7 +146,11 @@ impl Generation {
         let proxy = self.configured.upstream.proxy.as_ref();
         ConfigSummary {
             source: policy.credential_name().source,
-            identities: startup::identities(policy, found_by),
+            identities: startup::identities(
+                policy,
+                found_by,
+                self.configured.credentials.is_certain(),
+            ),
             proxy: self
                 .configured
                 .proxy

@@ -40,7 +40,9 @@ pub(super) async fn bind(
     let proxy = match &config.proxy {
         Some(proxy) => {
             let on_ipv6 = proxy.on_ipv6 && !is_configured(config, proxy.listen);
-            let listeners = bind_both_families(proxy.listen, on_ipv6).await?;
+            let listeners = bind_both_families(proxy.listen, on_ipv6)
+                .await
+                .map_err(|error| error.of_option("--proxy"))?;
             Some(add(Listen::Tcp(proxy.listen), listeners, &mut app))
         }
         None => None,
@@ -66,20 +68,25 @@ pub(super) async fn bind(
                 Listen::Tcp(address) => {
                     let on_ipv6 =
                         shared.any(|other| other.on_ipv6) && !is_configured(config, *address);
-                    bind_both_families(*address, on_ipv6).await?
+                    bind_both_families(*address, on_ipv6).await
                 }
                 Listen::Unix(_) => {
                     let mode = shared.find_map(|other| other.mode);
-                    vec![Listener::bind_with(&route.listen, mode).await?]
+                    let listener = Listener::bind_with(&route.listen, mode).await;
+                    listener.map(|listener| vec![listener])
                 }
             };
+            let option = format!("--route {}=…", route.name);
+            let listeners = listeners.map_err(|error| error.of_option(&option))?;
             routes.push((asked, add(route.listen.clone(), listeners, &mut app)));
         }
     }
     let admin = match config.admin {
         Some(address) => {
             let on_ipv6 = config.admin_on_ipv6 && !is_configured(config, address);
-            bind_both_families(address, on_ipv6).await?
+            bind_both_families(address, on_ipv6)
+                .await
+                .map_err(|error| error.of_option("--admin"))?
         }
         None => Vec::new(),
     };

@@ -26,7 +26,16 @@ pub(super) struct Exit {
 /// Stdout cannot be written, for another reason than a closed pipe.
 pub(super) fn write_output(what: &str, output: impl fmt::Display) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
-    match write!(out, "{output}").and_then(|()| out.flush()) {
+    written(what, write!(out, "{output}").and_then(|()| out.flush()))
+}
+
+/// Returns the result of writing to stdout as that of a command. `what` names the output in the message.
+///
+/// # Errors
+///
+/// Fails like [`write_output`].
+pub(super) fn written(what: &str, result: io::Result<()>) -> Result<(), Exit> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Exit::failed(format!("cannot write {what}: {error}")))
         }

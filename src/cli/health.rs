@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::exit::Exit;
 use super::runtime::runtime;
-use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration};
+use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration, printed_duration, quote};
 use crate::error::BoxError;
 
 /// The default admin address.
@@ -81,7 +81,7 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
     runtime(1)?.block_on(async {
         // Long enough for one probe, also with `--max 0s`.
         let deadline = Instant::now() + args.max.max(PAUSE);
-        let mut last = "not asked".to_owned();
+        let mut last = format!("http://{admin}/readiness: no response");
         while Instant::now() < deadline {
             match tokio::time::timeout_at(deadline, probe(admin, "/readiness")).await {
                 Ok(Ok(())) => return Ok(()),
@@ -90,10 +90,8 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(Exit::failed(format!(
-            "not ready after {:?}: {last}",
-            args.max
-        )))
+        let max = printed_duration(&args.max);
+        Err(Exit::failed(format!("not ready after {max}: {last}")))
     })
 }
 
@@ -146,7 +144,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
         Err(_) => text
             .parse::<SocketAddr>()
-            .map_err(|_| format!("{text:?} must be ADDR:PORT, such as 127.0.0.1:9090"))?,
+            .map_err(|_| format!("{} must be ADDR:PORT, such as 127.0.0.1:9090", quote(&text)))?,
     };
     if address.ip().is_unspecified() {
         address.set_ip(match address {

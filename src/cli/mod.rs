@@ -11,7 +11,7 @@ use self::check::CheckArgs;
 use self::completions::CompletionsArgs;
 use self::demo::DemoArgs;
 use self::exec::ExecArgs;
-use self::exit::Exit;
+use self::exit::{Exit, written};
 use self::explain::ExplainArgs;
 use self::load::check_names;
 use self::metadata_server::MetadataServerArgs;
@@ -163,9 +163,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     let command = match CommandLine::try_parse_from(with_command(args)) {
         Ok(line) => line.command,
         Err(error) if is_wanted(error.kind()) => {
-            // If stdout is closed, there is no other place for the text.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+            return written("the text", error.print())
+                .map_or_else(|exit| exit.report(), |()| ExitCode::SUCCESS);
         }
         Err(error) => return Exit::usage(vec![usage::diagnostic(&error)]).report(),
     };

@@ -2,7 +2,8 @@
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::config::{Diagnostic, DiagnosticId};
+use crate::config::{Diagnostic, DiagnosticId, MISPLACED_CREDENTIAL};
+use crate::credentials::is_credential;
 
 /// Returns the diagnostic of an error of the command line.
 pub(super) fn diagnostic(error: &Error) -> Diagnostic {
@@ -24,6 +25,16 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();
     let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     let place = format!("flag {flag}");
+    let value = text(ContextKind::InvalidValue).or_else(|| text(ContextKind::InvalidSubcommand));
+    if is_credential(argument) || value.is_some_and(is_credential) {
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '-';
+        let is_flag = flag.starts_with("--") && flag.chars().all(is_name);
+        let place = match is_flag {
+            true => place,
+            false => "command line".to_owned(),
+        };
+        return Diagnostic::new(DiagnosticId::InvalidValue, place, MISPLACED_CREDENTIAL);
+    }
     match error.kind() {
         ErrorKind::UnknownArgument if is_negative(argument) => Diagnostic::new(
             DiagnosticId::UnknownFlag,

@@ -152,8 +152,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// The message for a value that looks like a credential, where none is accepted.
+pub(crate) const MISPLACED_CREDENTIAL: &str = "the value looks like a credential, so it is neither used nor shown: write \
+     it to a file, and name the file by --credentials";
+
 /// Quotes a value for a message, cut after 80 characters. A value that looks like a credential is not shown.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
     if let Some(hidden) = hidden(text) {
         return hidden.to_owned();

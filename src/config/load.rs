@@ -45,11 +45,17 @@ pub fn load_over(
     let mut warnings = Vec::new();
     let variables = RawConfig::from_env(env, &mut warnings, &mut diagnostics);
     let mut raw = flags.clone().over(variables);
-    if let Some(path) = &raw.file {
+    let is_file_named = raw.misplaced_credentials().is_empty();
+    if let Some(path) = raw.file.as_ref().filter(|_| is_file_named) {
         let file = file::read(path, &mut diagnostics);
         raw = raw.over(file);
     }
     raw = raw.over_defaults(defaults);
+    let misplaced = raw.misplaced_credentials();
+    if !misplaced.is_empty() {
+        diagnostics.extend(misplaced);
+        return Err(diagnostics);
+    }
     let mut config = resolve::resolve(&raw, env, &mut diagnostics);
     config.warnings.extend(warnings);
     if diagnostics.is_empty() {

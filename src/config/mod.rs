@@ -36,6 +36,7 @@ mod value;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, DiagnosticId, Escaped};
+pub(crate) use diagnostic::{MISPLACED_CREDENTIAL, quote};
 pub use env::Env;
 pub use load::{defaults, load, load_over};
 pub use option_spec::{Heading, OptionSpec, Reload, Repeat};
@@ -44,7 +45,7 @@ pub use raw::{RawConfig, RawEntry, RawFields, Spanned};
 pub use resolve::roots::{usable_certificates, usable_certificates_in};
 pub use resolve::upstream_proxy::check_upstream_proxy;
 pub use unknown::unknown_variables;
-pub(crate) use value::duration::parse_duration;
+pub(crate) use value::duration::{parse_duration, printed as printed_duration};
 pub use yaml::Yaml;
 
 /// The default port of the admin listener.

@@ -244,6 +244,14 @@ impl OptionSpec {
         self.value.split('|').any(|form| form == "off")
     }
 
+    /// Returns whether the default is another value on another machine.
+    pub(super) fn depends_on_machine(&self) -> bool {
+        matches!(
+            self.default,
+            DefaultValue::Computed(..) | DefaultValue::Text("auto")
+        )
+    }
+
     /// Returns whether the file may have `null`, as `check --all` prints it.
     pub(super) fn takes_null(&self) -> bool {
         matches!(self.default, DefaultValue::Nothing) && self.repeat == Repeat::Once

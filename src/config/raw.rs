@@ -5,11 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, DiagnosticId};
+use super::diagnostic::{Diagnostic, DiagnosticId, MISPLACED_CREDENTIAL};
 use super::env::Env;
 use super::option_spec::Repeat;
 use super::options::OptionKey;
 use super::unknown::unknown_variables;
+use crate::credentials::{is_credential, is_key};
 
 /// A text and its location.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +62,37 @@ pub struct RawConfig {
 /// Names a variable of the environment as a location.
 pub(super) fn variable_place(variable: &str) -> String {
     format!("environment {variable}")
+}
+
+// === impl OptionKey ===
+
+impl OptionKey {
+    /// Returns whether the text looks like a credential, and the option accepts none.
+    fn refuses(self, text: &str) -> bool {
+        match self {
+            Self::Placeholder => is_key(text),
+            Self::ProxyAuth => false,
+            Self::UpstreamProxy => {
+                let without_user_info = text.rsplit_once('@').map_or(text, |(_, host)| host);
+                is_credential(without_user_info)
+            }
+            _ => is_credential(text),
+        }
+    }
+}
+
+// === impl RawEntry ===
+
+impl RawEntry {
+    /// Returns the texts of the entry.
+    fn texts(&self) -> impl Iterator<Item = &Spanned> {
+        let (line, fields) = match self {
+            Self::Line(line) => (Some(line), None),
+            Self::Fields(fields) => (None, Some(&fields.fields)),
+        };
+        line.into_iter()
+            .chain(fields.into_iter().flatten().map(|(_, text)| text))
+    }
 }
 
 // === impl Spanned ===
@@ -158,7 +190,12 @@ impl RawConfig {
                 continue;
             };
             if name.spec().repeat != Repeat::Once {
-                for word in text.value.split_whitespace() {
+                // A credential with white space, such as a PEM file, is refused as a whole.
+                let words: Vec<&str> = match name.refuses(&text.value) {
+                    true => vec![&text.value],
+                    false => text.value.split_whitespace().collect(),
+                };
+                for word in words {
                     raw.add(name, Spanned::new(word, Arc::clone(&text.place)));
                 }
             } else {
@@ -197,6 +234,29 @@ impl RawConfig {
             lower.lists.remove(&OptionKey::NoUpstreamProxy);
         }
         self.over(lower)
+    }
+
+    /// Returns a diagnostic for each value that looks like a credential, where the option accepts none. Such a value must
+    /// not be used, because messages, the log and the output of `check` repeat values.
+    pub(super) fn misplaced_credentials(&self) -> Vec<Diagnostic> {
+        let file = self.file.iter().filter(|text| is_credential(&text.value));
+        let values = self.values.iter().map(|(name, text)| (*name, text));
+        let lists = self
+            .lists
+            .iter()
+            .flat_map(|(name, texts)| texts.iter().map(|text| (*name, text)));
+        let routes = self.routes.iter().flat_map(RawEntry::texts);
+        let rules = self.rules.iter().flat_map(RawEntry::texts);
+        let entries = routes
+            .map(|text| (OptionKey::Route, text))
+            .chain(rules.map(|text| (OptionKey::Rule, text)));
+        let refused = values
+            .chain(lists)
+            .chain(entries)
+            .filter(|(name, text)| name.refuses(&text.value));
+        file.chain(refused.map(|(_, text)| text))
+            .map(|text| text.diagnostic(DiagnosticId::InvalidValue, MISPLACED_CREDENTIAL))
+            .collect()
     }
 
     /// Returns the option's text.

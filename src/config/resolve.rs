@@ -106,11 +106,9 @@ fn set(
         DefaultValue::Text(text) => (setting.set)(config, text, context).unwrap_or_default(),
         DefaultValue::Computed(_, set) => set(config, context),
     }
-    let depends_on_machine = matches!(
-        default,
-        DefaultValue::Computed(..) | DefaultValue::Text("auto")
-    );
-    if depends_on_machine && raw.value(option).is_some_and(|text| text.value != "auto") {
+    if option.spec().depends_on_machine()
+        && raw.value(option).is_some_and(|text| text.value != "auto")
+    {
         config.explicit.0.insert(option);
     }
     for text in raw.value(option).into_iter().chain(raw.list(option)) {

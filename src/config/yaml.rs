@@ -6,10 +6,12 @@ use super::option_spec::{FileKey, Printed};
 use super::options::OptionKey;
 use super::value::{HTTP_VERSION, named};
 use super::{Config, Route};
+use crate::credentials::{hidden, is_credential};
 use crate::policy::{Policy, Principal, Rule, RuleOptions, Settings};
 
 /// Displays a [`Config`] as YAML that `--config` reads. Comments stand for the passwords of `--proxy-auth` and
-/// `--upstream-proxy`, and for values that only the environment can set.
+/// `--upstream-proxy`, for placeholders that look like a credential, values that are computed on this
+/// machine, and values that only the environment can set.
 #[derive(Debug)]
 pub struct Yaml<'a> {
     config: &'a Config,
@@ -100,7 +102,12 @@ fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
             }
         };
         let key = key.replace('-', "_");
+        let computed = spec.depends_on_machine() && !f.explicit;
         match (spec.setting.print)(config) {
+            // A file with this value would fix it for another machine.
+            Printed::Value(value) if computed && value != "auto" => {
+                f.comment(&format!("{key}: {value} (computed on this machine)"));
+            }
             Printed::Value(value) => f.field(&key, value)?,
             Printed::Noted(value, note) => {
                 f.field(&key, value)?;
@@ -256,13 +263,17 @@ impl Items {
     }
 
     fn comment(&mut self, text: &str) {
+        let text = credential_name(text).unwrap_or(text);
         self.add_line(&format!("# {text}"));
     }
 
     fn list(&mut self, key: &str, items: &[String]) -> fmt::Result {
         let mut text = list_head(key, items.len());
         for item in items {
-            writeln!(text, "  - {}", Scalar(item))?;
+            match credential_name(item) {
+                Some(name) => writeln!(text, "  # {name}")?,
+                None => writeln!(text, "  - {}", Scalar(item))?,
+            }
         }
         self.add(text);
         Ok(())
@@ -279,6 +290,11 @@ impl Items {
         self.add(text);
         Ok(())
     }
+}
+
+/// Returns what stands for a text that looks like a credential.
+fn credential_name(text: &str) -> Option<&'static str> {
+    hidden(text).filter(|_| is_credential(text))
 }
 
 /// Writes an empty list, so that every option is present.

@@ -51,7 +51,7 @@ pub(crate) use search::{
     Environment, Found, FoundBy, Mode, NO_METADATA_SERVER, nothing_found, search,
 };
 pub(crate) use service_account::ServiceAccount;
-pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, path_name};
+pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, is_credential, is_key, path_name};
 
 /// The source of the identity: the value of `--credentials` and the result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,11 @@ impl Credentials {
             Base::File(file) => Some(file),
             Base::Metadata { .. } => None,
         }
+    }
+
+    /// Returns whether the base credential certainly exists: not a metadata server that must be probed first.
+    pub(crate) fn is_certain(&self) -> bool {
+        !matches!(self.base, Base::Metadata { searched: Some(_) })
     }
 
     /// Returns what tokens the base credential can get.

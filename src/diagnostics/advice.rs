@@ -165,7 +165,7 @@ impl ErrorKind {
             }
             Self::Denied => {
                 "A rule or --unmatched deny forbids this destination: `sidentity explain URL` names it. If the call is \
-                 intended, add a --rule for its host."
+                 intended, add the --route that the detail names, otherwise a --rule for the host."
             }
             Self::DnsFailed => {
                 "Check the spelling of the name, and that the resolver of this network knows it: a name in a private \

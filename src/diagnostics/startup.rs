@@ -105,8 +105,13 @@ impl BoundListeners {
 }
 
 /// Returns a sentence on the base credential, and one for each rule with another identity. `found_by` is the setting
-/// that named the credential file.
-pub(crate) fn identities(policy: &Policy, found_by: Option<&dyn Display>) -> Vec<String> {
+/// that named the credential file. `is_certain`: there is a base credential; otherwise the result of the search is
+/// logged once it is known.
+pub(crate) fn identities(
+    policy: &Policy,
+    found_by: Option<&dyn Display>,
+    is_certain: bool,
+) -> Vec<String> {
     let name = policy.credential_name();
     let identity = name.identity(policy.default_principal(), None);
     let found_by = match found_by {
@@ -121,7 +126,11 @@ pub(crate) fn identities(policy: &Policy, found_by: Option<&dyn Display>) -> Vec
             principal.name_of(holder)
         )
     });
-    [first].into_iter().chain(others).collect()
+    is_certain
+        .then_some(first)
+        .into_iter()
+        .chain(others)
+        .collect()
 }
 
 /// Returns the credentials of calls through the forward proxy.

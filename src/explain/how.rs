@@ -119,8 +119,13 @@ impl EntryPoints {
 /// Advises an app that calls a listener of the sidecar through the forward proxy.
 pub(super) const WITHOUT_PROXY: &str = "set NO_PROXY=localhost,127.0.0.1 beside HTTP_PROXY";
 
-const TUNNEL_DENIED: &str = "A tunnel to this host (an https:// URL through HTTPS_PROXY) is rejected with 403, because a rule \
-                             denies other paths of it and a tunnel hides the path.";
+/// Says which rule denies a tunnel to the host.
+fn tunnel_denied(rule: &str) -> String {
+    format!(
+        "A tunnel to this host (an https:// URL through HTTPS_PROXY) is rejected with 403, because {rule} denies other \
+         paths of it and a tunnel hides the path."
+    )
+}
 
 pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     if case.leads_here {
@@ -128,13 +133,14 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     }
     match case.credential() {
         Credential::Deny => return "The sidecar rejects this call with 403.".to_owned(),
-        Credential::None if case.tunnel_denied && entry_points.proxy.is_some() => {
-            return format!(
-                "Add a route: {}. {TUNNEL_DENIED}",
-                new_route(case, entry_points)
-            );
-        }
         Credential::None => {
+            if let (Some(rule), Some(_)) = (&case.tunnel_denied_by, &entry_points.proxy) {
+                return format!(
+                    "Add a route: {}. {}",
+                    new_route(case, entry_points),
+                    tunnel_denied(rule)
+                );
+            }
             return "No change is needed: the sidecar forwards the call and adds no token."
                 .to_owned();
         }
@@ -198,8 +204,8 @@ fn rejected_as_own(case: &Case<'_>) -> String {
 
 /// Explains what an app needs that calls only `https://` URLs.
 fn over_https(case: &Case<'_>, entry_points: &EntryPoints, proxy: &str) -> String {
-    if case.tunnel_denied {
-        return TUNNEL_DENIED.to_owned();
+    if let Some(rule) = &case.tunnel_denied_by {
+        return tunnel_denied(rule);
     }
     if case.destination.origin.host.name().is_none() {
         return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, because the CA has no \

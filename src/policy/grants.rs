@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 
@@ -10,10 +11,6 @@ use super::decision::Credential;
 use super::evaluate::{CompiledRule, Policy};
 use super::strictest::PathView;
 use crate::destination::{Destination, Origin};
-
-/// Why a tunnel is denied although its host is not.
-pub(crate) const HIDDEN_PATH: &str = "a rule denies paths of this host, and this tunnel hides the path of each request: add a \
-                                      --route for the host";
 
 // === impl Policy ===
 
@@ -47,18 +44,18 @@ impl Policy {
         }
     }
 
-    /// Returns whether a rule denies a path of this origin, or the whole origin. A tunnel whose content is not read
-    /// must then not be opened.
-    pub(crate) fn may_deny(&self, origin: &Origin) -> bool {
+    /// Returns the name of the rule that denies a path of this origin, or the whole origin. A tunnel whose content is
+    /// not read must then not be opened.
+    pub(crate) fn denying_rule(&self, origin: &Origin) -> Option<&Arc<str>> {
         for rule in self.rules.iter().filter(|rule| rule.matches_origin(origin)) {
             if rule.options.credential == Some(Credential::Deny) {
-                return true;
+                return Some(&rule.name);
             }
             if !rule.pattern.has_path() {
-                return false;
+                return None;
             }
         }
-        false
+        None
     }
 
     /// Returns every domain that the table or a rule names, if the domain or a name under it may get a token.

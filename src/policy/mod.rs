@@ -46,7 +46,6 @@ pub use decision::TokenKind;
 pub(crate) use egress::EgressProxy;
 pub use evaluate::Policy;
 pub use evaluate::Settings;
-pub(crate) use grants::HIDDEN_PATH;
 pub use header::Placement;
 pub use header::inject;
 pub use header::select_header;

@@ -49,6 +49,7 @@ pub(crate) struct SocketFile(PathBuf);
 pub struct ListenerError {
     listen: String,
     reason: String,
+    is_in_use: bool,
 }
 
 // === impl Listener ===
@@ -138,6 +139,7 @@ impl Listener {
 impl ListenerError {
     fn new(listen: &Listen, error: &io::Error) -> Self {
         Self {
+            is_in_use: error.kind() == io::ErrorKind::AddrInUse,
             listen: match listen {
                 Listen::Tcp(address) => address.to_string(),
                 Listen::Unix(path) => format!("unix:{}", path.display()),
@@ -155,6 +157,18 @@ impl ListenerError {
                 (_, Listen::Tcp(_)) => error.to_string(),
             },
         }
+    }
+
+    /// Names the option that sets another address, if the address is in use.
+    pub(crate) fn of_option(mut self, option: &str) -> Self {
+        if self.is_in_use {
+            let free = match self.listen.starts_with("unix:") {
+                true => "",
+                false => " (port 0 takes a free one)",
+            };
+            self.reason += &format!("; choose another with {option}{free}");
+        }
+        self
     }
 }
 

@@ -253,7 +253,7 @@ impl CachedFact {
             Err(error) => {
                 let now = Now::now();
                 // A fact that a credential file does not contain is not a failure.
-                if error.fault() == TokenFault::Unsupported {
+                if error.fault() == TokenFault::Unsupported || error.is_repeated {
                     tracing::debug!("{}", error.detail());
                 } else {
                     let help = error.fault().page();

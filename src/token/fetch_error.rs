@@ -21,6 +21,8 @@ pub(super) struct FetchError {
     pub(super) retry_after: Option<Duration>,
     /// The status of the server's last response, if it responded.
     pub(super) status: Option<StatusCode>,
+    /// The same error was returned for another token or fact, which has logged it.
+    pub(super) is_repeated: bool,
 }
 
 // === impl FetchError ===
@@ -34,6 +36,7 @@ impl FetchError {
             detail: format!("{PREFIX}{detail}").into(),
             retry_after: None,
             status: None,
+            is_repeated: false,
         }
     }
 

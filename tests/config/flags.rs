@@ -162,16 +162,16 @@ fn a_wrong_flag_is_reported_with_its_kind_and_place() {
         ),
         ("--proxy off", Id::NothingToDo, "flag --proxy", "--route"),
         (
-            "--route 8081=https://u:secret@x",
+            "--route 8081=https://u@x",
             Id::InvalidValue,
             "flag --route 8081",
             "user",
         ),
         (
             "--route 8081=https://u:a,secret@x",
-            Id::UnknownOption,
-            "flag --route 8081",
-            "NAME=VALUE",
+            Id::InvalidValue,
+            "flag --route",
+            "looks like a credential",
         ),
         (
             "--route 8081=https://x.run.app,audiense=y",

@@ -138,7 +138,7 @@ fn the_reference_file_round_trips() {
          \x20 listen: off\n\
          \x20 quitquitquit: false\n\
          allow_non_loopback: false\n\
-         discover: off\n\
+         # discover: off (computed on this machine)\n\
          allowed_host: []\n\
          credentials: auto\n\
          trust_credential_url: []\n\
@@ -175,7 +175,7 @@ fn the_reference_file_round_trips() {
          max_memory: 96Mi\n\
          workers: 3\n\
          sandbox: auto\n\
-         log_format: json\n\
+         # log_format: json (computed on this machine)\n\
          log_level: info\n\
          access_log: errors\n\
          # metadata server: 169.254.169.254:80\n"
@@ -218,6 +218,31 @@ fn check_all_prints_options_that_are_off_or_empty() {
     let setup = Setup::new().file("proxy: {ca_dir: null, intercept: on}\n");
     let yaml = setup.accepted(&["--config", "c.yaml", "--ca-dir", "."]);
     assert!(yaml.contains("  ca_dir: \".\"\n"), "{yaml}");
+}
+
+#[test]
+fn the_output_of_check_all_on_one_machine_does_not_fix_computed_values_on_another() {
+    let here = Setup::new().accepted(&["--all"]);
+    assert!(
+        here.contains("\n  # listen: 127.0.0.1:9090 (computed on this machine)\n"),
+        "{here}"
+    );
+    assert!(here.contains("\n# workers: "), "{here}");
+    let there = Setup::new().file(&here).variable("K_SERVICE", "shop");
+    let yaml = there.accepted(&["--all", "--config", "c.yaml"]);
+    assert!(
+        yaml.contains("\n  # listen: 0.0.0.0:9090 (computed on this machine)\n"),
+        "{yaml}"
+    );
+    assert!(
+        yaml.contains("\n# discover: on (computed on this machine)\n"),
+        "{yaml}"
+    );
+    let explicit = Setup::new().accepted(&["--all", "--admin", "127.0.0.1:9090"]);
+    assert!(
+        explicit.contains("\n  listen: 127.0.0.1:9090\n"),
+        "{explicit}"
+    );
 }
 
 #[test]
@@ -270,13 +295,17 @@ fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
         .accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(again, all);
     assert!(
-        all.contains("\ndiscover: off\n") && all.lines().count() > 25,
+        all.contains("\n# discover: off (computed on this machine)\n") && all.lines().count() > 25,
         "{all}"
     );
     // On Cloud Run the changed values are the defaults.
     let there = Setup::new().variable("K_SERVICE", "shop");
     assert_eq!(there.accepted(&[]), none);
-    assert!(there.accepted(&["--all"]).contains("discover: \"on\""));
+    assert!(
+        there
+            .accepted(&["--all"])
+            .contains("# discover: on (computed")
+    );
     assert_eq!(there.accepted(&["--discover", "off"]), "discover: off\n");
     assert_eq!(
         Setup::new()

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use sidentity::config::OptionKey;
+
 use crate::{Id, Setup};
 
 #[test]
@@ -312,4 +314,86 @@ fn a_metadata_server_that_requires_mtls_is_an_error() {
     }
     let unused = named("strict").variable("NO_GCE_CHECK", "1");
     assert_eq!(unused.check(&[]).status, Some(0));
+}
+
+/// Each is a value in the place of another, in the way that a script puts it there.
+const CREDENTIALS: [&str; 7] = [
+    "ya29.a0AfH6SMBhunter2hunter2",
+    "Bearer hunter2hunter2hunter2",
+    "AIzaSyD-hunter2hunter2hunter2hunter2",
+    "http://alice:hunter2@proxy.example:3128",
+    "-----BEGIN PRIVATE KEY-----\nMIIEhunter2\nhunter2hunter2\n-----END PRIVATE KEY-----",
+    "{\"type\": \"service_account\", \"private_key\": \"hunter2\"}",
+    "1//0ghunter2hunter2hunter2",
+];
+
+#[test]
+fn a_credential_in_the_place_of_a_value_is_refused_and_never_shown() {
+    let message = "looks like a credential, so it is neither used nor shown";
+    let refused = |setup: &Setup, flags: &[&str], place: &str| {
+        let checked = setup.check(flags);
+        let output = format!("{}{}", checked.stdout, checked.stderr);
+        assert!(!output.contains("hunter2"), "{flags:?} {place}: {output}");
+        if !place.contains("proxy") {
+            let lines: Vec<_> = checked.stderr.lines().collect();
+            assert!(
+                lines.len() == 1 && lines[0].contains(place) && lines[0].contains(message),
+                "{flags:?} {place}: {output}"
+            );
+        }
+    };
+    let accepts_some = ["placeholder", "proxy-auth", "upstream-proxy"];
+    let names = OptionKey::ALL.iter().map(|option| option.as_str());
+    let names: Vec<_> = names.filter(|name| !accepts_some.contains(name)).collect();
+    for credential in CREDENTIALS {
+        let json = serde_json::to_string(credential).unwrap();
+        for &name in names.iter().chain(&["config"]) {
+            let flag = format!("--{name}={credential}");
+            refused(&Setup::new(), &[&flag], &format!("flag --{name}"));
+            let variable = format!("SIDENTITY_{}", name.replace('-', "_").to_ascii_uppercase());
+            let setup = Setup::new().variable(variable.clone().leak(), credential);
+            refused(&setup, &[], &format!("environment {variable}"));
+            if name != "config" {
+                let setup = Setup::new().file(&format!("{}: {json}\n", name.replace('-', "_")));
+                refused(&setup, &["--config=c.yaml"], "c.yaml:1:");
+            }
+        }
+        for (flag, variable) in [
+            ("--upstream-proxy", "SIDENTITY_UPSTREAM_PROXY"),
+            ("--proxy-auth", "SIDENTITY_PROXY_AUTH"),
+            ("--placeholder", "SIDENTITY_PLACEHOLDER"),
+        ] {
+            refused(&Setup::new(), &[&format!("{flag}={credential}")], "proxy");
+            // The words of a header are placeholders of their own.
+            if !credential.starts_with("Bearer") {
+                let setup = Setup::new().variable(variable, credential);
+                refused(&setup, &[], "of the proxy");
+            }
+        }
+        let route = format!("8081=https://x.example,audience={credential}");
+        refused(&Setup::new(), &["--route", &route], "flag --route");
+        let rules = format!("rules:\n- host: a.example\n  credential: id\n  audience: {json}\n");
+        let setup = Setup::new().file(&rules);
+        refused(
+            &setup,
+            &["--config=c.yaml"],
+            "c.yaml:4:13: rules[0].audience",
+        );
+        refused(&Setup::new(), &[credential], "command line");
+    }
+}
+
+#[test]
+fn a_placeholder_and_the_password_of_a_proxy_may_look_like_a_credential() {
+    let setup = Setup::new().variable("SIDENTITY_PLACEHOLDER", "ya29.a0AfH6SMBhunter2hunter2 mine");
+    let yaml = setup.accepted(&[
+        "--upstream-proxy=http://u:ya29.a0AfH6SMBhunter2hunter2@proxy.example:3128",
+        "--proxy-auth=u:ya29.a0AfH6SMBhunter2hunter2",
+    ]);
+    assert!(!yaml.contains("hunter2"), "{yaml}");
+    assert!(
+        yaml.contains("  # a value that looks like a credential"),
+        "{yaml}"
+    );
+    assert!(yaml.contains("\n  - mine\n"), "{yaml}");
 }

@@ -64,7 +64,7 @@ def test_the_sidecar_of_gcloud_run_compose_has_the_route_that_the_app_calls():
     assert done.returncode == 0, done.stderr
     effective = yaml.safe_load(done.stdout)
     (port,) = services["sidentity"]["expose"]
-    assert effective["admin"]["listen"] == f"0.0.0.0:{port}" and effective["proxy"]["listen"] is False
+    assert f"# listen: 0.0.0.0:{port} (computed on this machine)" in done.stdout and effective["proxy"]["listen"] is False
     (route,) = effective["routes"]
     assert services["app"]["environment"] == {"BILLING_URL": f"http://localhost:{route['listen']}"}
     assert route["upstream"].rstrip("/") == VALUES["BILLING_URL"]

@@ -216,6 +216,36 @@ async fn a_failed_search_lists_every_searched_place_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_start_without_credentials_says_so_once_and_names_no_source_of_tokens() {
+    use std::io::{BufRead, BufReader};
+    let (folder, _) = gcloud(None);
+    let mut sidecar = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["run", "--proxy", "127.0.0.1:0", "--admin", "off"])
+        .args(["--route", "127.0.0.1:0=https://svc.a.run.app"])
+        .args(["--route", "127.0.0.1:0/v1=https://storage.googleapis.com"])
+        .env_clear()
+        .env("CLOUDSDK_CONFIG", folder.path())
+        .env("GCE_METADATA_IP", closed().await)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut log, mut told) = (String::new(), false);
+    for line in BufReader::new(sidecar.stderr.take().unwrap()).lines() {
+        log += &line.unwrap();
+        log.push('\n');
+        if !told && log.contains("no credentials were found") {
+            // The drain takes a second, in which the other fetches fail too.
+            told = true;
+            let pid = rustix::process::Pid::from_child(&sidecar);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+    }
+    sidecar.wait().unwrap();
+    assert_eq!(log.matches("no credentials were found").count(), 1, "{log}");
+    assert!(!log.contains("tokens come from"), "{log}");
+}
+
+#[tokio::test]
 async fn a_silent_metadata_server_delays_the_search_by_one_second() {
     // Accepts connections and never responds.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -196,6 +196,14 @@ async fn wait_probes_once_without_time_and_never_longer_than_its_time() {
     let waited = sidentity_meanwhile(&args, &[]).await;
     assert_eq!(waited.status.code(), Some(1), "{}", err(&waited));
     assert!(began.elapsed() < std::time::Duration::from_secs(4));
+    for max in ["300ms", "0s"] {
+        let args = ["wait", "--max", max, "--admin", &address];
+        let waited = sidentity_meanwhile(&args, &[]).await;
+        let said = format!(
+            "sidentity: error: not ready after {max}: http://{address}/readiness: no response"
+        );
+        assert_eq!(err(&waited), said);
+    }
 }
 
 /// The message is that of every other duration.
@@ -219,6 +227,37 @@ fn a_port_in_use_is_reported_on_one_line() {
     assert_eq!(output.status.code(), Some(1));
     let last = err(&output).lines().last().unwrap();
     assert!(last.contains(&address) && last.contains("in use"), "{last}");
+    let route = format!("{address}=https://svc.a.run.app");
+    let named = format!("--route {address}=…");
+    for (args, option) in [
+        (&["--proxy", &*address][..], "--proxy"),
+        (&["--proxy=off", "--route", &route], &named),
+        (&["--proxy=127.0.0.1:0", "--admin", &address], "--admin"),
+    ] {
+        let args = [&["run", "--log-format=text"], args].concat();
+        let output = sidentity(&args, &[]);
+        let last = err(&output).lines().last().unwrap();
+        let remedy = format!("; choose another with {option} (port 0 takes a free one)");
+        assert!(last.ends_with(&remedy), "{last}");
+    }
+}
+
+#[test]
+fn help_and_version_fail_if_the_disk_of_stdout_is_full() {
+    for flag in ["--help", "--version"] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .arg(flag)
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flag}");
+        assert!(
+            err(&output).contains("cannot write the text: No space"),
+            "{}",
+            err(&output)
+        );
+    }
 }
 
 #[test]

@@ -481,6 +481,28 @@ async fn a_denied_path_cannot_be_reached_through_a_blind_tunnel() {
         let (answer, _app) = connect(sidecar.proxy(), host).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
         assert!(answer.contains("hides the path"), "{host}: {answer}");
+        let rule = format!("--rule {}/admin=deny", host.trim_end_matches(":443"));
+        assert!(answer.contains(&rule), "{host}: {answer}");
+        let line = sidecar.logged(|line| line["rule"] == rule.as_str()).await;
+        let said = line["advice"].as_str().unwrap();
+        assert!(
+            said.contains("add the --route that the detail names"),
+            "{said}"
+        );
+        let explained = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .args(["explain", "--rule"])
+            .args([
+                rule.trim_start_matches("--rule "),
+                &format!("https://{host}/"),
+            ])
+            .env_clear()
+            .output()
+            .unwrap();
+        let explained = String::from_utf8(explained.stdout).unwrap();
+        assert!(
+            explained.contains(&format!("because {rule} denies")),
+            "{explained}"
+        );
     }
     assert!(service.seen().is_empty());
 }

@@ -386,6 +386,43 @@ async fn an_http_1_0_app_gets_no_chunks() {
 }
 
 #[tokio::test]
+async fn a_kept_http_1_0_connection_is_announced_as_closing_if_its_end_ends_the_response() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let at = port.address();
+    let get = format!("GET http://{at}/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    app.send(get).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .await;
+    let answer = app.rest().await;
+    assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
+    assert_eq!(field(&answer, "connection"), Some("close"), "{answer}");
+}
+
+/// The app would take it for the challenge of the sidecar (RFC 9110, 11.7.1).
+#[tokio::test]
+async fn the_challenge_of_an_upstream_for_its_proxy_does_not_reach_the_app() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    app.send(request(&port, "GET /", "")).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream
+        .send(
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\
+             Proxy-Authentication-Info: x=1\r\nWWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno",
+        )
+        .await;
+    let (head, body) = app.message().await;
+    assert!(head.starts_with("HTTP/1.1 407 "), "{head}");
+    assert_eq!(field(&head, "proxy-authenticate"), None, "{head}");
+    assert_eq!(field(&head, "proxy-authentication-info"), None, "{head}");
+    assert_eq!(field(&head, "www-authenticate"), Some("Basic"), "{head}");
+    assert_eq!(body, "no");
+}
+
+#[tokio::test]
 async fn connection_close_of_the_app_closes_only_its_own_connection() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "GET /", "Connection: close\r\n"))

@@ -445,6 +445,28 @@ fn taken_on_ipv6() -> Option<(std::net::TcpListener, u16)> {
     })
 }
 
+#[tokio::test]
+async fn a_request_for_an_unknown_path_or_host_of_a_route_is_logged_with_its_url() {
+    let route = "127.0.0.1:0/v1=https://svc.a.run.app";
+    let (_metadata, _service, sidecar) = started(&["--route", route]).await;
+    let at = sidecar.address(route.split('=').next().unwrap());
+    for (path, host, status) in [
+        ("/other?secret", at.to_string(), 404),
+        ("/v1/x?secret", "evil.example.com".to_owned(), 421),
+    ] {
+        let mut app = Wire::open(at).await;
+        app.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        let (head, _) = app.message().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let url = format!("http://{host}{}", path.replace("secret", "…"));
+        let line = sidecar
+            .logged(|line| line["httpRequest"]["status"] == status)
+            .await;
+        assert_eq!(line["httpRequest"]["requestUrl"], url.as_str(), "{line}");
+    }
+}
+
 #[test]
 fn a_port_in_use_on_ipv6_only_is_an_error_with_the_address() {
     let Some((_taken, port)) = taken_on_ipv6() else {
@@ -458,7 +480,9 @@ fn a_port_in_use_on_ipv6_only_is_an_error_with_the_address() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    let wanted = format!("cannot listen on [::1]:{port}: the address is in use by another process");
+    let wanted = format!(
+        "cannot listen on [::1]:{port}: the address is in use by another process; choose another with --route {port}=… (port 0 takes a free one)"
+    );
     assert!(said.contains(&wanted), "{said}");
 }
 

@@ -43,7 +43,7 @@ pub(in crate::config) fn positive(text: &str) -> Result<Duration, String> {
 }
 
 /// Prints a duration without the spaces of humantime's form: `1m30s`.
-pub(in crate::config) fn printed(time: &Duration) -> String {
+pub(crate) fn printed(time: &Duration) -> String {
     if time.is_zero() {
         return "0s".to_owned();
     }

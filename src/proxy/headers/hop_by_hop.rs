@@ -41,7 +41,13 @@ pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -
 /// Removes hop-by-hop headers of a response that does not switch protocols. Returns the names to remove from its
 /// trailers.
 pub fn strip_response(headers: &mut HeaderMap) -> Named {
-    strip(headers, |name| *name == header::UPGRADE)
+    strip(headers, |name| {
+        // They apply to the next client only, which would read them as those of the sidecar (RFC 9110, 11.7).
+        matches!(
+            name.as_str(),
+            "upgrade" | "proxy-authenticate" | "proxy-authentication-info"
+        )
+    })
 }
 
 /// Removes fields that are hop-by-hop in both directions, those that `Connection` names, and those that match `and`.

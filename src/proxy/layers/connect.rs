@@ -18,7 +18,7 @@ use crate::destination::{Origin, Scheme};
 use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{SniffOptions, TunnelProtocol, sniff};
-use crate::policy::{CredentialGrant, HIDDEN_PATH, SkipReason};
+use crate::policy::{CredentialGrant, SkipReason};
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
@@ -125,7 +125,7 @@ impl TunnelOpener {
 
     /// Returns whether a rule denies a path of this origin.
     fn denies_some(&self, origin: &Origin) -> bool {
-        self.provider.policy().may_deny(origin)
+        self.provider.policy().denying_rule(origin).is_some()
     }
 
     /// Opens a blind tunnel. The upstream is dialled before the answer 200.
@@ -201,8 +201,15 @@ impl TunnelOpener {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }
         let origin = &decided.destination.origin;
-        if self.denies_some(origin) {
-            return Err(Error::new(ErrorKind::Denied, HIDDEN_PATH));
+        if let Some(rule) = self.provider.policy().denying_rule(origin) {
+            decided.record.set_denied_by(rule);
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!(
+                    "{rule} denies paths of this host, and this tunnel hides the path of each request: add a --route for \
+                     the host"
+                ),
+            ));
         }
         if decided.slot.is_some() || self.may_grant(decided) {
             self.metrics.skipped(SkipReason::Tunnel);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http_body::Body;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
@@ -40,6 +41,8 @@ pin_project! {
         announce: bool,
         // The app speaks HTTP/2.
         http2: bool,
+        // The app speaks HTTP/1.0, and the response has content.
+        http10: bool,
     }
 }
 
@@ -71,6 +74,7 @@ impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
         }
         HopByHopFuture {
             http2: version == Version::HTTP_2,
+            http10: version == Version::HTTP_10 && request.method() != Method::HEAD,
             announce: version == Version::HTTP_11
                 && header_lookup::has(request.headers(), &header::TE),
             inner: self.inner.call(Stripped {
@@ -112,12 +116,30 @@ where
             if *this.announce {
                 announce_grpc_trailers(response.headers_mut());
             }
+            if *this.http10 && !has_length(&response) {
+                // The end of the connection ends the content (RFC 9112, 6.3). For another version, hyper would announce
+                // `keep-alive`.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+                *response.version_mut() = Version::HTTP_10;
+            }
             if *this.http2 {
                 header_lookup::detach(response.headers_mut());
             }
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// Returns whether an HTTP/1.0 client knows the length of the content from the head.
+fn has_length(response: &Response<ResponseBody>) -> bool {
+    let is_empty = matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    is_empty
+        || response.headers().contains_key(header::CONTENT_LENGTH)
+        || response.body().size_hint().exact().is_some()
 }
 
 /// Announces the trailers of a gRPC response. To HTTP/1.1, hyper writes only announced trailers, and an HTTP/2 upstream

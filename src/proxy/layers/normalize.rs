@@ -80,7 +80,16 @@ impl<S: ProxyService<Addressed>> Service<Inbound> for Normalize<S> {
         };
         let destination = match destination {
             Ok(destination) => destination,
-            Err(error) => return MaybeBoxed::rejected(error),
+            Err(error) => {
+                let unrouted = matches!(error.kind(), ErrorKind::Misdirected | ErrorKind::NoRoute);
+                if unrouted
+                    && let Some(requested) =
+                        requested(&record.ingress().kind, &request, &connection)
+                {
+                    record.set_undecided(&requested);
+                }
+                return MaybeBoxed::rejected(error);
+            }
         };
         match count_down(&mut request) {
             Ok(None) => MaybeBoxed::inner(self.inner.call(Addressed {
@@ -136,6 +145,29 @@ impl<S> Normalize<S> {
             ..route.route.upstream.clone()
         })
     }
+}
+
+/// Returns the URL that a client named, for the log. Without a valid authority it has the listener's address.
+fn requested(
+    ingress: &IngressKind,
+    request: &Request<RequestBody>,
+    connection: &ClientConnection,
+) -> Option<Destination> {
+    let scheme = match ingress {
+        IngressKind::Intercepted(origin) => origin.scheme,
+        IngressKind::Forward(_) | IngressKind::NoRoute | IngressKind::Route(_) => Scheme::Http,
+    };
+    let host = || request.headers().get(header::HOST)?.to_str().ok();
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let parsed = |authority: &str| Origin::from_authority(scheme, authority).ok();
+    let local = || parsed(&connection.local?.to_string());
+    let origin = authority.or_else(host).and_then(parsed).or_else(local)?;
+    let target = request.uri().path_and_query().cloned();
+    Some(Destination {
+        origin,
+        target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+        userinfo: false,
+    })
 }
 
 /// Returns the target of a request for the upstream of a route.

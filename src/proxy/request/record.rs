@@ -38,6 +38,8 @@ pub(crate) struct RequestRecord {
     trace: Option<TraceContext>,
     access_log: AccessLog,
     routing: OnceLock<Routing>,
+    /// The rule that denies a tunnel, if it is not that of the decision.
+    denied_by: OnceLock<Arc<str>>,
     attached: OnceLock<Attached>,
     response: OnceLock<ResponseFacts>,
     /// An error after the head of the response.
@@ -107,6 +109,7 @@ impl RequestRecord {
                 .flatten(),
             access_log,
             routing: OnceLock::new(),
+            denied_by: OnceLock::new(),
             attached: OnceLock::new(),
             response: OnceLock::new(),
             interruption: OnceLock::new(),
@@ -184,6 +187,11 @@ impl RequestRecord {
     /// Returns the decision, once it is recorded.
     pub(crate) fn decision(&self) -> Option<&Decision> {
         self.routing.get()?.decision.as_deref()
+    }
+
+    /// Records the rule that denies a tunnel because of the paths that it hides.
+    pub(crate) fn set_denied_by(&self, rule: &Arc<str>) {
+        let _ = self.denied_by.set(rule.clone());
     }
 
     /// Records that the request carries no token of ours, although the decision may grant one.

@@ -216,6 +216,9 @@ impl FetchResult {
             TokenKind::Id { audience } | TokenKind::Jwt { audience } => audience.to_string(),
         };
         match self {
+            Self::Failed(error) if error.is_repeated => {
+                tracing::debug!(credential, purpose, account, "{}", error.detail());
+            }
             Self::Failed(error) => {
                 let fault = error.fault();
                 let (advice, help) = (fault.advice_of(error.source()), fault.page());

@@ -49,6 +49,8 @@ struct MetadataInner {
     searched: Option<Arc<str>>,
     /// Whether a metadata server has answered.
     found: AtomicBool,
+    /// Whether a search has found nothing, which is logged once.
+    reported: AtomicBool,
 }
 
 /// Returns the body of a successful response.
@@ -132,6 +134,7 @@ impl MetadataClient {
             disabled: server.disabled,
             limits: FetchLimits::new(timeout),
             found: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             searched,
         }))
     }
@@ -184,7 +187,7 @@ impl MetadataClient {
         } = &*self.0;
         if *disabled {
             if let Some(searched) = searched {
-                return Err(no_credentials(searched, NO_METADATA_SERVER));
+                return Err(self.nothing_found(searched, NO_METADATA_SERVER));
             }
             return Err(FetchError::new(
                 TokenFault::Disabled,
@@ -231,9 +234,16 @@ impl MetadataClient {
                     "the metadata server at {endpoint}: {}",
                     failure.error.reason
                 );
-                Err(no_credentials(searched, &why))
+                Err(self.nothing_found(searched, &why))
             }
         }
+    }
+
+    /// Returns the error of a search that found nothing.
+    fn nothing_found(&self, searched: &str, why: &str) -> FetchError {
+        let mut error = no_credentials(searched, why);
+        error.is_repeated = self.0.reported.swap(true, Ordering::Relaxed);
+        error
     }
 }
 

@@ -63,7 +63,11 @@ impl RequestRecord {
                 user_agent: self.user_agent.as_ref(),
                 listener: &self.ingress.name,
                 credential,
-                rule: decision.map(|decision| &*decision.rule),
+                rule: self
+                    .denied_by
+                    .get()
+                    .map(|rule| &**rule)
+                    .or_else(|| decision.map(|decision| &*decision.rule)),
                 token: attached.map(|(header, _, key)| Carried {
                     key,
                     account: email.as_deref().or_else(|| key.principal.account()),
