@@ -16,8 +16,8 @@ pub(crate) const TOKEN_BEGINNINGS: [&str; 9] = [
     "eyJ", "ya29.", "1//", "GOCSPX-", "gho_", "ghp_", "ghs_", "glpat-", "hvs.",
 ];
 
-/// The beginnings of tokens and keys, and the number of letters and digits that follow without another character. A
-/// host name may begin like a token, but has no part of this length.
+/// The beginnings of tokens and keys, and the number of letters and digits that follow without another character, with a
+/// digit among them. A name may begin like a token, but has no such part of this length.
 const SECRET_BEGINNINGS: [(&str, usize); 22] = [
     ("eyJ", 12),
     ("ya29.", 12),
@@ -68,7 +68,8 @@ pub(crate) fn hidden(text: &str) -> Option<&'static str> {
 /// `user:password@`.
 pub(crate) fn is_credential(text: &str) -> bool {
     is_key(text)
-        || words(text).any(|word| is_token(word) || is_authorization(word) || is_user_info(word))
+        || has_user_info(text)
+        || words(text).any(|word| is_token(word) || is_authorization(word))
 }
 
 /// Returns whether the text contains a private key or a secret field of JSON.
@@ -110,7 +111,7 @@ fn is_token(word: &str) -> bool {
             .split(|c: char| !is_alphanumeric(&c) && c != '-')
             .next();
         let mut parts = rest.unwrap_or_default().split('-');
-        parts.any(|part| part.len() >= *least)
+        parts.any(|part| part.len() >= *least && part.contains(|c: char| c.is_ascii_digit()))
     })
 }
 
@@ -121,24 +122,19 @@ fn is_authorization(word: &str) -> bool {
     ["Basic", "Bearer"].contains(&scheme) && !rest.trim().is_empty()
 }
 
-/// Returns whether the text begins with `user:password@`. In `host:port/path@` a port follows the colon.
-fn is_user_info(word: &str) -> bool {
-    let Some((user, rest)) = word.split_once(':') else {
-        return false;
+/// Returns whether the text contains `://user:password@`, or is `user:password@host`. A colon and an `@` further apart
+/// belong to other parts of a URL, or to other options of a rule.
+fn has_user_info(text: &str) -> bool {
+    let is_user_info = |rest: &str| {
+        let before = rest.split(['/', ',', '=', '?', ' ']).next();
+        let parts = before.unwrap_or_default().rsplit_once('@');
+        parts.is_some_and(|(user_info, _)| {
+            let (user, password) = user_info.split_once(':').unwrap_or_default();
+            !user.is_empty() && !password.is_empty() && !password.contains(':')
+        })
     };
-    let Some((password, _)) = rest.split_once('@') else {
-        return false;
-    };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.~%+".contains(c);
-    let after_port = password.trim_start_matches(|c: char| c.is_ascii_digit());
-    let has_port =
-        after_port.len() < password.len() && after_port.starts_with(['/', '=', ',', '?']);
-    user.chars().all(is_name)
-        && user != "unix"
-        && !has_port
-        && !password.starts_with('/')
-        && !password.is_empty()
-        && !password.contains(char::is_whitespace)
+    let is_alone = !text.contains(['/', ',', '=', '?', ' ']);
+    text.split("://").skip(1).any(is_user_info) || is_alone && is_user_info(text)
 }
 
 fn is_base64(c: char) -> bool {
@@ -227,7 +223,6 @@ mod tests {
             r#"{\"refresh_token\": \"x\"}"#,
             "alice:s3cr3t@proxy:3128",
             "http://alice:s3cr3t@proxy:3128",
-            "http://alice:s3/cr3t@proxy:3128",
             "8081=https://alice:s3cr3t@x.example",
             "a.example=id,audience=https://alice:s3cr3t@h/",
         ] {
@@ -279,6 +274,19 @@ mod tests {
             "bearer.example",
             "a.example=id,scheme=basic b.example=id,scheme=bearer c.example=id",
             "http://10.0.0.1//path",
+            "8081=https://storage.googleapis.com,quota-project=example.com:p,account=a@p.example",
+            "8081=https://[2001:db8::1]:8443/v1,audience=x,account=a@b.example",
+            "[2001:db8::1]=id,audience=https://x.example,account=a@b.example",
+            "a.example=id,audience=urn:example:api,account=a@b.example",
+            "8081=https://x.example,scope=api://a/b.read:all,account=a@b.example",
+            "a.example/v1/serviceAccounts:x@y=id",
+            "/run/vol:me@x/ca.pem",
+            "unix:/run/user:me@host/app.sock",
+            "https://sts.example/realms/x:y@z/token",
+            "https://x.example/models/claude-3-5-sonnet-v2@20241022:rawPredict",
+            "/ghs_internal_service_name",
+            "xoxb-serviceaccounts.example",
+            "hvs.internalservicesofvault.example",
             &format!("/images/sha256:{digest}"),
             &format!("europe-docker.pkg.dev/p/app@sha256:{digest}"),
             &format!("https://x.example/{digest}/"),

@@ -169,9 +169,9 @@ fn a_wrong_flag_is_reported_with_its_kind_and_place() {
         ),
         (
             "--route 8081=https://u:a,secret@x",
-            Id::InvalidValue,
-            "flag --route",
-            "looks like a credential",
+            Id::UnknownOption,
+            "flag --route 8081",
+            "after a comma",
         ),
         (
             "--route 8081=https://x.run.app,audiense=y",

@@ -123,11 +123,19 @@ fn listen(
 /// Parses an absolute URL, or the name of a service. No message repeats a URL's user or query, which may contain
 /// passwords and keys.
 fn upstream(url: &str) -> Result<(Destination, Option<ServiceName>), String> {
-    let Some(shown) = quote_unless_secret(entry::without_query(url)) else {
+    // In a path, an `@` is an ordinary character (RFC 3986, 3.3).
+    let authority = url
+        .split_once("://")
+        .map_or(url, |(_, rest)| rest)
+        .split('/')
+        .next();
+    if authority.and_then(quote_unless_secret).is_none() {
         return Err(
             "the URL must not contain a user (@): tokens come from the metadata server".to_owned(),
         );
-    };
+    }
+    let shown =
+        quote_unless_secret(entry::without_query(url)).unwrap_or_else(|| "the URL".to_owned());
     if url.contains('?') {
         Err(format!("{shown} must not have a query (?)"))
     } else if url.contains('#') {

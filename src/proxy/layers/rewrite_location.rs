@@ -160,7 +160,7 @@ fn relocated(
     host: Option<&str>,
 ) -> Option<HeaderValue> {
     if location.starts_with(b"/") && !location.starts_with(b"//") {
-        let Some(here) = paths.here(location) else {
+        let Some(here) = paths.here(location).filter(|here| !names_host(here)) else {
             // As it stands, it could lead to another route.
             let elsewhere = upstream.to_string();
             return HeaderValue::from_bytes(&[elsewhere.as_bytes(), location].concat()).ok();
@@ -190,7 +190,11 @@ fn relocated(
     let slash: &[u8] = if target.starts_with(b"/") { b"" } else { b"/" };
     let here = paths.here(&[slash, target].concat())?;
     // A path alone is right whatever the client calls this place.
-    let place = host.map_or_else(String::new, |host| format!("http://{host}"));
+    let place = match host {
+        Some(host) => format!("http://{host}"),
+        None if names_host(&here) => return None,
+        None => String::new(),
+    };
     HeaderValue::from_bytes(&[place.as_bytes(), &here].concat()).ok()
 }
 
@@ -217,6 +221,12 @@ impl RoutePaths<'_> {
             .any(|other| other.len() > self.prefix.len() && is_under(&path, other));
         (is_only_route || !leads_elsewhere && !has_dot_segment(&path)).then_some(here)
     }
+}
+
+/// Returns whether a client would take the first segment of a reference for a host (RFC 3986, 4.2; browsers read `\` as
+/// `/`).
+fn names_host(reference: &[u8]) -> bool {
+    reference.starts_with(b"//") || reference.starts_with(b"/\\")
 }
 
 /// Returns whether a client may remove segments from the path (RFC 3986, 5.2.4; WHATWG URL, "double-dot URL path
@@ -434,6 +444,22 @@ mod tests {
         assert_eq!(at("https://a.run.app/b/secret"), None);
         assert_eq!(at("/bb"), None);
         assert_eq!(at("/x"), None);
+    }
+
+    #[test]
+    fn a_path_behind_the_base_path_does_not_become_a_host() {
+        fn at(location: &str) -> Option<String> {
+            here(location, "", "https://a.run.app/v1")
+        }
+        for path in [
+            "/v1//evil.example/x",
+            "/v1/\\evil.example/x",
+            "/v1///evil.example",
+        ] {
+            assert_eq!(at(path).unwrap(), format!("https://a.run.app{path}"));
+            let absolute = at(&format!("https://a.run.app{path}")).unwrap();
+            assert!(absolute.starts_with("http://localhost:8081/"), "{absolute}");
+        }
     }
 
     #[test]
