@@ -401,3 +401,16 @@ fn a_command_after_its_flags_is_an_error_that_says_where_it_belongs() {
         "sidentity: unexpected argument: \"check\" is a command: write it before its flags\n"
     );
 }
+
+/// Vertex AI names the version of a model behind an `@`.
+#[test]
+fn a_route_whose_path_has_an_at_sign_is_accepted() {
+    let url = "https://us-east5-aiplatform.googleapis.com/v1/models/claude@20241022:rawPredict";
+    for options in [
+        "",
+        ",quota-project=example.com:p,account=a@p.iam.gserviceaccount.com",
+    ] {
+        let checked = Setup::new().check(&["--route", &format!("8081={url}{options}")]);
+        assert_eq!(checked.status, Some(0), "{}", checked.stderr);
+    }
+}
