@@ -152,8 +152,10 @@ pub(crate) fn explain(
         Some(Placement::Skip(reason)) => (None, Some(reason)),
         None => (None, None),
     };
-    let tunnel_denied_by =
-        tunnel_denied_by(&destination, policy, universe, entry_points).filter(|_| route.is_none());
+    let tunnel_denied_by = match route {
+        None => tunnel_denied_by(&destination, policy, universe, entry_points),
+        Some(_) => None,
+    };
     let case = Case {
         named,
         leads_here,

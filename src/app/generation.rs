@@ -184,14 +184,14 @@ fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ing
             .clone()
             .next()
             .map_or_else(Arc::default, listener_name);
-        let ingresses: Vec<_> = of_listener
+        let prefixes: Arc<[String]> = of_listener
             .clone()
+            .map(|route| route.prefix.clone())
+            .collect();
+        let ingresses: Vec<_> = of_listener
             .map(|route| {
-                let others = of_listener
-                    .clone()
-                    .filter(|other| other.prefix != route.prefix);
                 let kind = IngressKind::Route(Box::new(RouteIngress {
-                    other_prefixes: others.map(|other| other.prefix.clone()).collect(),
+                    listener_prefixes: prefixes.clone(),
                     http: route.http.unwrap_or(config.upstream.http),
                     decision: RouteDecision::default(),
                     route: route.clone(),

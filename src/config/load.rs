@@ -45,8 +45,9 @@ pub fn load_over(
     let mut warnings = Vec::new();
     let variables = RawConfig::from_env(env, &mut warnings, &mut diagnostics);
     let mut raw = flags.clone().over(variables);
-    let is_file_named = raw.misplaced_credentials().is_empty();
-    if let Some(path) = raw.file.as_ref().filter(|_| is_file_named) {
+    // The path of the file may be a credential too, and an error would repeat it.
+    let may_read = raw.misplaced_credentials().is_empty();
+    if let Some(path) = raw.file.as_ref().filter(|_| may_read) {
         let file = file::read(path, &mut diagnostics);
         raw = raw.over(file);
     }

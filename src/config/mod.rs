@@ -42,6 +42,7 @@ pub use load::{defaults, load, load_over};
 pub use option_spec::{Heading, OptionSpec, Reload, Repeat};
 pub use options::OptionKey;
 pub use raw::{RawConfig, RawEntry, RawFields, Spanned};
+pub(crate) use resolve::metadata::METADATA_VARIABLES;
 pub use resolve::roots::{usable_certificates, usable_certificates_in};
 pub use resolve::upstream_proxy::check_upstream_proxy;
 pub use unknown::unknown_variables;

@@ -17,7 +17,7 @@ mod ca_dir;
 mod conflicts;
 mod credentials;
 mod intercept;
-mod metadata;
+pub(super) mod metadata;
 pub(super) mod roots;
 mod route;
 mod rule;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::json_fields::ExpectedValue;
+use super::json_fields::{ExpectedValue, is_visible};
 use crate::destination::{Destination, Host, Scheme};
 
 /// The services that receive the secrets of credential files, as labels or parts of labels of their hosts.
@@ -84,9 +84,7 @@ impl TrustedUrl {
                 rest.is_empty() || rest.starts_with('/') || self.0.path().ends_with('/')
             })
     }
-}
 
-impl TrustedUrl {
     /// Returns whether requests to it leave this machine and its link unencrypted.
     pub(crate) fn is_cleartext(&self) -> bool {
         let origin = &self.0.origin;
@@ -129,8 +127,7 @@ fn is_token_service(url: &Destination, universe: &str) -> bool {
 
 /// Parses a URL without user information and fragment, and with a path that every server interprets alike.
 fn plain(text: &str) -> Option<Destination> {
-    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !visible || text.contains(['#', '\\']) {
+    if !is_visible(text) || text.contains(['#', '\\']) {
         return None;
     }
     let url = Destination::parse(text).ok()?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::context::ReadContext;
-use super::json_fields::{ExpectedValue, FieldError, Fields};
+use super::json_fields::{ExpectedValue, FieldError, Fields, is_visible};
 use super::regular_file::open_regular;
 use super::shown::{hidden, path_name};
 use super::{
@@ -264,8 +264,7 @@ fn is_x509(object: &Map<String, Value>) -> bool {
 
 /// Returns a type for a message, if it is short, visible, and does not look like a credential.
 fn shown(kind: &str) -> String {
-    let is_visible = kind.len() <= 64 && kind.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_visible && hidden(kind).is_none() {
+    if kind.len() <= 64 && is_visible(kind) && hidden(kind).is_none() {
         format!("{kind:?}")
     } else {
         "in the file".to_owned()

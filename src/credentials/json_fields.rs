@@ -47,6 +47,11 @@ pub(super) const VISIBLE: ExpectedValue =
 const VISIBLE_TEXTS: ExpectedValue =
     ExpectedValue::Other("a list of texts of visible ASCII characters");
 
+/// Returns whether the text has visible ASCII characters only.
+pub(super) fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
@@ -110,8 +115,7 @@ impl<'a> Fields<'a> {
     /// Returns an optional text of visible ASCII.
     pub(super) fn visible_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
         let text = self.optional_text(name)?;
-        let visible = text.is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
-        if visible {
+        if text.is_none_or(is_visible) {
             Ok(text)
         } else {
             Err(self.wrong(name, VISIBLE))
@@ -145,9 +149,7 @@ impl<'a> Fields<'a> {
         };
         list.iter()
             .map(|item| match item {
-                Value::String(text) if text.bytes().any(|byte| !byte.is_ascii_graphic()) => {
-                    Err(self.wrong(name, VISIBLE_TEXTS))
-                }
+                Value::String(text) if !is_visible(text) => Err(self.wrong(name, VISIBLE_TEXTS)),
                 Value::String(text) if !text.is_empty() => Ok(text.clone()),
                 _ => Err(self.wrong(name, ExpectedValue::Texts)),
             })

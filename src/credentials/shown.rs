@@ -105,11 +105,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 /// Returns whether the word begins with a known token or key.
 fn is_token(word: &str) -> bool {
     SECRET_BEGINNINGS.iter().any(|(start, least)| {
-        let is_alphanumeric = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        let is_inside = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         let rest = word.strip_prefix(start).unwrap_or_default();
-        let rest = rest
-            .split(|c: char| !is_alphanumeric(&c) && c != '-')
-            .next();
+        let rest = rest.split(|c| !is_inside(c)).next();
         let mut parts = rest.unwrap_or_default().split('-');
         parts.any(|part| part.len() >= *least && part.contains(|c: char| c.is_ascii_digit()))
     })

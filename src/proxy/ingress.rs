@@ -42,8 +42,8 @@ pub(crate) enum IngressKind {
 pub(crate) struct RouteIngress {
     /// The configured value.
     pub(crate) route: Route,
-    /// The path prefixes of the listener's other routes.
-    pub(crate) other_prefixes: Arc<[String]>,
+    /// The path prefixes of all routes of the listener.
+    pub(crate) listener_prefixes: Arc<[String]>,
     /// The HTTP version to use with its upstream.
     pub(crate) http: HttpVersion,
     /// The cached decision.

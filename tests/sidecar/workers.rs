@@ -53,6 +53,33 @@ impl TwoConnections {
         let at = self.upstream.address();
         format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n")
     }
+
+    /// Makes a call on the first connection, then one on the second. Returns the connections of the upstream.
+    async fn call_one_by_one(&mut self) -> [Wire; 2] {
+        let get = self.get();
+        self.first.send(&get).await;
+        let mut of_first = self.upstream.accept().await;
+        answer(&mut of_first, &mut self.first).await;
+        self.second.send(&get).await;
+        let mut of_second = self.upstream.accept().await;
+        answer(&mut of_second, &mut self.second).await;
+        [of_first, of_second]
+    }
+
+    /// Begins the drain with a request in flight on each connection. Returns the connections of the upstream.
+    async fn drain_with_requests(&mut self) -> [Wire; 2] {
+        let get = self.get();
+        self.first.send(&get).await;
+        let mut of_first = self.upstream.accept().await;
+        of_first.head().await;
+        self.second.send(&get).await;
+        let mut of_second = self.upstream.accept().await;
+        of_second.head().await;
+        self.sidecar.signal("TERM");
+        let draining = |line: &Value| line["in_flight"] == 2;
+        self.sidecar.logged(draining).await;
+        [of_first, of_second]
+    }
 }
 
 /// Answers a request on an upstream connection.
@@ -66,12 +93,7 @@ async fn answer(upstream: &mut Wire, app: &mut Wire) {
 async fn an_app_connection_reuses_the_upstream_connection_of_its_worker() {
     let mut app = TwoConnections::open(&[]).await;
     let get = app.get();
-    app.first.send(&get).await;
-    let mut of_first = app.upstream.accept().await;
-    answer(&mut of_first, &mut app.first).await;
-    app.second.send(&get).await;
-    let mut of_second = app.upstream.accept().await;
-    answer(&mut of_second, &mut app.second).await;
+    let [mut of_first, mut of_second] = app.call_one_by_one().await;
     for _ in 0..3 {
         app.second.send(&get).await;
         answer(&mut of_second, &mut app.second).await;
@@ -84,12 +106,7 @@ async fn an_app_connection_reuses_the_upstream_connection_of_its_worker() {
 async fn the_limit_of_idle_connections_counts_those_of_all_workers() {
     let mut app = TwoConnections::open(&["--max-idle-connections", "1"]).await;
     let get = app.get();
-    app.first.send(&get).await;
-    let mut of_first = app.upstream.accept().await;
-    answer(&mut of_first, &mut app.first).await;
-    app.second.send(&get).await;
-    let mut of_second = app.upstream.accept().await;
-    answer(&mut of_second, &mut app.second).await;
+    let [mut of_first, mut of_second] = app.call_one_by_one().await;
     assert_eq!(of_first.rest().await, "");
     app.second.send(&get).await;
     answer(&mut of_second, &mut app.second).await;
@@ -98,16 +115,7 @@ async fn the_limit_of_idle_connections_counts_those_of_all_workers() {
 #[tokio::test]
 async fn requests_on_every_worker_are_drained() {
     let mut app = TwoConnections::open(&[]).await;
-    let get = app.get();
-    app.first.send(&get).await;
-    let mut of_first = app.upstream.accept().await;
-    of_first.head().await;
-    app.second.send(&get).await;
-    let mut of_second = app.upstream.accept().await;
-    of_second.head().await;
-    app.sidecar.signal("TERM");
-    let draining = |line: &Value| line["in_flight"] == 2;
-    app.sidecar.logged(draining).await;
+    let [mut of_first, mut of_second] = app.drain_with_requests().await;
     of_second.send(OK).await;
     assert_eq!(app.second.message().await.1, "ok");
     of_first.send(OK).await;
@@ -118,16 +126,7 @@ async fn requests_on_every_worker_are_drained() {
 #[tokio::test]
 async fn a_second_signal_ends_the_requests_of_every_worker() {
     let mut app = TwoConnections::open(&[]).await;
-    let get = app.get();
-    app.first.send(&get).await;
-    let mut of_first = app.upstream.accept().await;
-    of_first.head().await;
-    app.second.send(&get).await;
-    let mut of_second = app.upstream.accept().await;
-    of_second.head().await;
-    app.sidecar.signal("TERM");
-    let draining = |line: &Value| line["in_flight"] == 2;
-    app.sidecar.logged(draining).await;
+    let [mut of_first, mut of_second] = app.drain_with_requests().await;
     let began = Instant::now();
     app.sidecar.signal("TERM");
     assert_eq!(app.sidecar.ended().await.code(), Some(143));

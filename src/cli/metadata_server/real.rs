@@ -15,7 +15,9 @@ use crate::cli::detached_thread::on_detached_thread;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
 use crate::cli::runtime::runtime;
-use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
+use crate::config::{
+    self, Config, Diagnostic, DiagnosticId, Env, METADATA_VARIABLES, OptionKey, RawConfig,
+};
 use crate::credentials::{Base, Mode};
 use crate::destination::{Destination, Host, Scheme};
 use crate::diagnostics::LogEntry;
@@ -69,9 +71,6 @@ pub(in crate::cli) struct RealArgs {
     #[arg(long, value_name = "LIST", requires = "credentials")]
     no_upstream_proxy: Vec<String>,
 }
-
-/// The variables that name the metadata server, in the order of their precedence.
-const METADATA_VARIABLES: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
 
 /// The tokens of one principal.
 struct Tokens {

@@ -8,7 +8,7 @@ use super::super::diagnostic::{Diagnostic, DiagnosticId};
 use super::super::env::Env;
 use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
-use super::metadata::variable;
+use super::metadata::{METADATA_HOST, variable};
 use crate::credentials::{
     Base, CredentialFile, Credentials, Environment, Found, FoundBy, LoadedFile, Mode, ReadContext,
     TrustedUrl, search,
@@ -18,9 +18,6 @@ use crate::policy::{DEFAULT_UNIVERSE, RuleOptions};
 
 /// Variables of Cloud Run. There is a metadata server, so it is not probed.
 const PLATFORM: [&str; 3] = ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"];
-
-/// The variable that names a metadata server, also an emulator.
-const METADATA_HOST: &str = "GCE_METADATA_HOST";
 
 /// Finds the credential file and reads it. `universe` is the universe of a file without one.
 pub(super) fn resolve(

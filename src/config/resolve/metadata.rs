@@ -21,11 +21,17 @@ pub(super) fn variable<'a>(
     })
 }
 
-/// `GCE_METADATA_HOST`, otherwise `GCE_METADATA_ROOT`, otherwise `GCE_METADATA_IP`, otherwise the link-local address.
+/// The variables that name the metadata server, in the order of their precedence.
+pub(crate) const METADATA_VARIABLES: [&str; 3] =
+    [METADATA_HOST, "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
+
+/// The first of [`METADATA_VARIABLES`].
+pub(super) const METADATA_HOST: &str = "GCE_METADATA_HOST";
+
+/// The server that the first set variable of [`METADATA_VARIABLES`] names, otherwise the link-local address.
 pub(super) fn server(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> MetadataServer {
-    let names = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
     let mut server = MetadataServer::default();
-    for name in names {
+    for name in METADATA_VARIABLES {
         let Some(text) = variable(env, name, diagnostics) else {
             continue;
         };

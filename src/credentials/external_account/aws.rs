@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::subject::url;
 use super::url::{SourceUrl, UrlRule};
 use crate::credentials::ReadContext;
-use crate::credentials::json_fields::{ExpectedValue, FieldError, Fields};
+use crate::credentials::json_fields::{self, ExpectedValue, FieldError, Fields};
 use crate::destination::{Destination, Scheme};
 
 /// The domains of AWS partitions.
@@ -285,7 +285,7 @@ pub(crate) fn is_session_token(text: &str) -> bool {
 }
 
 fn is_visible(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=longest).contains(&text.len()) && json_fields::is_visible(text)
 }
 
 /// Omits the keys.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::credentials::TrustedUrl;
+use crate::credentials::json_fields::is_visible;
 use crate::destination::{Destination, Host, Scheme};
 
 /// The addresses of the instance metadata service of AWS.
@@ -50,7 +51,7 @@ impl SourceUrl {
         rule: UrlRule,
         trusted: &[TrustedUrl],
     ) -> Result<Self, &'static str> {
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_visible(text) {
             return Err("a URL of visible ASCII characters");
         }
         let destination = Destination::parse(text).map_err(|_| "a URL")?;

@@ -55,8 +55,8 @@ struct Called {
 struct RoutePaths<'a> {
     prefix: &'a str,
     base: &'a str,
-    /// The prefixes of the listener's other routes.
-    other_prefixes: &'a [String],
+    /// The prefixes of all routes of the listener.
+    listener_prefixes: &'a [String],
 }
 
 /// The parts of an absolute or scheme-relative reference (RFC 3986, 4.2 and 4.3).
@@ -137,7 +137,7 @@ impl Called {
             Some(route) => RoutePaths {
                 prefix: &route.route.prefix,
                 base: route.route.upstream.path().trim_end_matches('/'),
-                other_prefixes: &route.other_prefixes,
+                listener_prefixes: &route.listener_prefixes,
             },
             None => RoutePaths::default(),
         };
@@ -213,10 +213,11 @@ impl RoutePaths<'_> {
         let here = [self.prefix.as_bytes(), slash, rest].concat();
         let path = here.split(|byte| matches!(byte, b'?' | b'#')).next();
         let path = String::from_utf8_lossy(path.unwrap_or_default());
-        let is_only_route =
-            self.prefix.is_empty() && self.base.is_empty() && self.other_prefixes.is_empty();
+        let is_only_route = self.prefix.is_empty()
+            && self.base.is_empty()
+            && self.listener_prefixes.iter().all(String::is_empty);
         let leads_elsewhere = self
-            .other_prefixes
+            .listener_prefixes
             .iter()
             .any(|other| other.len() > self.prefix.len() && is_under(&path, other));
         (is_only_route || !leads_elsewhere && !has_dot_segment(&path)).then_some(here)
@@ -280,7 +281,7 @@ mod tests {
         let paths = RoutePaths {
             prefix: listen_prefix,
             base: base.trim_end_matches('/'),
-            other_prefixes: &[],
+            listener_prefixes: &[],
         };
         located(location, &paths, origin)
     }
@@ -303,7 +304,7 @@ mod tests {
             let paths = RoutePaths {
                 prefix,
                 base: upstream.path().trim_end_matches('/'),
-                other_prefixes: &[],
+                listener_prefixes: &[],
             };
             let relocated = relocated(location.as_bytes(), &paths, (&upstream.origin, None), None);
             assert_eq!(relocated.unwrap(), here, "{location}");
@@ -379,7 +380,7 @@ mod tests {
             &RoutePaths {
                 prefix: "/billing",
                 base: "/v1",
-                other_prefixes: &[],
+                listener_prefixes: &[],
             },
             (
                 &Destination::parse("https://a.run.app").unwrap().origin,
@@ -432,7 +433,7 @@ mod tests {
         let paths = RoutePaths {
             prefix: "",
             base: "",
-            other_prefixes: &["/b".to_owned()],
+            listener_prefixes: &[String::new(), "/b".to_owned()],
         };
         let at = |location| located(location, &paths, &upstream);
         assert_eq!(at("/b/secret").unwrap(), "https://a.run.app/b/secret");

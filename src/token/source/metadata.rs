@@ -81,11 +81,6 @@ fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
     }
 }
 
-/// Returns the error of a search that found nothing.
-fn no_credentials(searched: &str, why: &str) -> FetchError {
-    FetchError::new(TokenFault::NothingFound, &nothing_found(searched, why))
-}
-
 /// Returns the error of a fetch, with advice for the user.
 fn failed(
     failure: RetryError,
@@ -241,7 +236,8 @@ impl MetadataClient {
 
     /// Returns the error of a search that found nothing.
     fn nothing_found(&self, searched: &str, why: &str) -> FetchError {
-        let mut error = no_credentials(searched, why);
+        let detail = nothing_found(searched, why);
+        let mut error = FetchError::new(TokenFault::NothingFound, &detail);
         error.is_repeated = self.0.reported.swap(true, Ordering::Relaxed);
         error
     }
