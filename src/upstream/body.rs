@@ -60,9 +60,11 @@ impl UpstreamBody {
     }
 
     fn track(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let memory = self.guard.as_ref().and_then(ConnectionGuard::memory);
-        match (&mut self.unsent, memory) {
-            (Some(unsent), Some(memory)) => frame.map_data(|bytes| unsent.track(bytes, memory)),
+        let connection = self.guard.as_ref().and_then(ConnectionGuard::connection);
+        match (&mut self.unsent, connection) {
+            (Some(unsent), Some(connection)) => frame.map_data(|bytes| {
+                unsent.track(bytes, connection.memory(), connection.receive_state())
+            }),
             _ => frame,
         }
     }

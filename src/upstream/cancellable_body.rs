@@ -201,9 +201,9 @@ impl<B: SendableBody> Content<B> {
                         self.copying = None;
                     }
                     return Poll::Ready(frame.map(|frame| match frame {
-                        Ok(frame) => {
-                            Ok(frame.map_data(|bytes| self.unsent.track(bytes, &self.memory)))
-                        }
+                        Ok(frame) => Ok(
+                            frame.map_data(|bytes| self.unsent.track(bytes, &self.memory, None)),
+                        ),
                         Err(error) => Err(Broken::new(error.into())),
                     }));
                 }

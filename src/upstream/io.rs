@@ -161,6 +161,7 @@ impl AsyncRead for UpstreamIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        ready!(this.received.poll_readable(cx));
         let before = buf.filled().len();
         loop {
             let polled = this.poll_bytes(cx, buf);
@@ -288,25 +289,48 @@ impl AsyncWrite for UpstreamIo {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::sync::Arc;
 
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::sync::Semaphore;
 
     use super::*;
 
-    /// hyper copies bodies into one buffer if a transport does not support vectored writes.
-    #[tokio::test]
-    async fn a_head_and_its_body_are_sent_in_one_write() {
+    /// Returns a connection and its other end.
+    async fn connected() -> (UpstreamIo, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let (mut far, _) = listener.accept().await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let permit = ConnectionPermit::new(permit, &Metrics::new());
-        let mut io = UpstreamIo::new(UpstreamStream::Plain(stream), permit);
+        (UpstreamIo::new(UpstreamStream::Plain(stream), permit), far)
+    }
+
+    /// Otherwise hyper would hold another piece of each download that the app does not read.
+    #[tokio::test]
+    async fn nothing_is_read_until_the_app_has_taken_the_last_piece() {
+        let (mut io, mut far) = connected().await;
+        let received = io.receive_state();
+        received.pause();
+        far.write_all(b"next").await.unwrap();
+        io.stream.tcp().readable().await.unwrap();
+        let mut piece = [0; 4];
+        let mut read = pin!(io.read(&mut piece));
+        let early = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
+        assert!(early.is_pending());
+        let written = tokio::spawn(async move { received.resume() });
+        assert_eq!(read.await.unwrap(), 4);
+        written.await.unwrap();
+    }
+
+    /// hyper copies bodies into one buffer if a transport does not support vectored writes.
+    #[tokio::test]
+    async fn a_head_and_its_body_are_sent_in_one_write() {
+        let (mut io, mut far) = connected().await;
         assert!(io.is_write_vectored());
         let slices = [IoSlice::new(b"head "), IoSlice::new(b"body")];
         let written = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &slices)).await;

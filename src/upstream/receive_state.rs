@@ -1,7 +1,10 @@
 //! The order of requests and responses on a connection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use crate::lock::lock;
 
 /// The state of the socket since the last request began.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,10 @@ struct ReceiveFlags {
     early: AtomicBool,
     /// HTTP/1.1: whether the request was cancelled.
     cancelled: AtomicBool,
+    /// HTTP/1.1: whether the socket is not read, because the app has not taken the last bytes.
+    paused: AtomicBool,
+    /// HTTP/1.1: the task that reads the socket, while it waits for [`ReceiveState::resume`].
+    reader: Mutex<Option<Waker>>,
     /// HTTP/2: whether a stream may have received only interim responses.
     interim: AtomicBool,
     /// HTTP/2: whether a stream was reset for its interim responses.
@@ -83,6 +90,39 @@ impl ReceiveState {
     /// HTTP/1.1: returns whether the request was cancelled before hyper took all of it. An upgraded connection goes on.
     pub(super) fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::Relaxed) && !self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// HTTP/1.1: stops reading the socket.
+    pub(super) fn pause(&self) {
+        self.0.paused.store(true, Ordering::Release);
+    }
+
+    /// HTTP/1.1: continues to read the socket.
+    pub(super) fn resume(&self) {
+        if self.0.paused.swap(false, Ordering::AcqRel)
+            && let Some(reader) = lock(&self.0.reader).take()
+        {
+            reader.wake();
+        }
+    }
+
+    /// Waits until the socket may be read.
+    pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.is_paused() {
+            return Poll::Ready(());
+        }
+        *lock(&self.0.reader) = Some(cx.waker().clone());
+        // It may have been resumed just before.
+        if self.is_paused() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// HTTP/1.1: returns whether the socket is not read.
+    pub(super) fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::Acquire)
     }
 
     /// HTTP/2: returns whether a stream may have received only interim responses.

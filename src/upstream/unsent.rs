@@ -1,7 +1,8 @@
 //! Limits the bytes of a body that hyper holds and has not written yet.
 //!
 //! hyper reads a body as fast as it arrives, and queues 400 KiB or more for a peer that does not read. This body
-//! instead delays the next chunk until earlier ones are written. Waiting bytes count against `--max-memory`.
+//! instead delays the next chunk until earlier ones are written. Meanwhile, the HTTP/1.1 connection that they come from is
+//! not read, or hyper would hold the next chunk. Waiting bytes count against `--max-memory`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::receive_state::ReceiveState;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory};
 
@@ -26,6 +28,8 @@ pub(super) struct Unsent(Option<Arc<InFlightChunks>>);
 struct InFlightChunks {
     bytes: AtomicUsize,
     waiting: Mutex<Option<Waker>>,
+    /// The HTTP/1.1 connection that the body comes from.
+    source: Option<ReceiveState>,
 }
 
 /// A chunk of a body. hyper drops it once it is written, or will never be written.
@@ -54,13 +58,28 @@ impl Unsent {
         }
     }
 
-    /// Tracks a chunk until it is dropped. The bytes stay the same.
-    pub(super) fn track(&mut self, bytes: Bytes, memory: &Memory) -> Bytes {
+    /// Tracks a chunk until it is dropped. The bytes stay the same. `source` is not read while there is no capacity.
+    pub(super) fn track(
+        &mut self,
+        bytes: Bytes,
+        memory: &Memory,
+        source: Option<&ReceiveState>,
+    ) -> Bytes {
         if bytes.len() < SMALL {
             return bytes;
         }
-        let chunks = Arc::clone(self.0.get_or_insert_default());
+        let chunks = Arc::clone(self.0.get_or_insert_with(|| {
+            Arc::new(InFlightChunks {
+                source: source.cloned(),
+                ..InFlightChunks::default()
+            })
+        }));
         chunks.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        if let Some(source) = &chunks.source
+            && chunks.is_full()
+        {
+            source.pause();
+        }
         Bytes::from_owner(TrackedChunk {
             _charge: memory.charge(bytes.len()),
             bytes,
@@ -89,11 +108,13 @@ impl Drop for TrackedChunk {
     fn drop(&mut self) {
         let length = self.bytes.len();
         let before = self.chunks.bytes.fetch_sub(length, Ordering::AcqRel);
-        if before >= MAX_UNSENT
-            && before - length < MAX_UNSENT
-            && let Some(waiting) = lock(&self.chunks.waiting).take()
-        {
-            waiting.wake();
+        if before >= MAX_UNSENT && before - length < MAX_UNSENT {
+            if let Some(source) = &self.chunks.source {
+                source.resume();
+            }
+            if let Some(waiting) = lock(&self.chunks.waiting).take() {
+                waiting.wake();
+            }
         }
     }
 }
@@ -109,8 +130,8 @@ mod tests {
     async fn the_next_piece_waits_until_one_is_written() {
         let memory = Memory::default();
         let mut unsent = Unsent::default();
-        let first = unsent.track(vec![1; MAX_UNSENT / 2].into(), &memory);
-        let second = unsent.track(vec![2; MAX_UNSENT / 2].into(), &memory);
+        let first = unsent.track(vec![1; MAX_UNSENT / 2].into(), &memory, None);
+        let second = unsent.track(vec![2; MAX_UNSENT / 2].into(), &memory, None);
         assert_eq!((first[0], second.len()), (1, MAX_UNSENT / 2));
         assert_eq!(memory.used(), MAX_UNSENT);
         let mut room = pin!(poll_fn(|cx| unsent.poll_capacity(cx)));
@@ -125,11 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn its_connection_is_not_read_while_pieces_wait() {
+        let memory = Memory::default();
+        let source = ReceiveState::default();
+        let mut unsent = Unsent::default();
+        let first = unsent.track(vec![1; MAX_UNSENT / 2].into(), &memory, Some(&source));
+        assert!(!source.is_paused());
+        let second = unsent.track(vec![2; MAX_UNSENT / 2].into(), &memory, Some(&source));
+        assert!(source.is_paused());
+        drop(first);
+        assert!(!source.is_paused());
+        drop(second);
+    }
+
+    #[test]
     fn small_pieces_are_passed_as_they_are() {
         let memory = Memory::default();
         let mut unsent = Unsent::default();
         let piece = Bytes::from_static(b"small");
-        let tracked = unsent.track(piece.clone(), &memory);
+        let tracked = unsent.track(piece.clone(), &memory, None);
         assert_eq!(tracked.as_ptr(), piece.as_ptr());
         assert!(unsent.0.is_none());
     }

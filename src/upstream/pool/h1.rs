@@ -108,6 +108,8 @@ impl<B: SendableBody> Http1Connection<B> {
 
 impl<B: SendableBody> Release for Http1Connection<B> {
     fn ended(self: Arc<Self>, parts: ReleasedParts, complete: bool) {
+        // The app may not have taken the last piece yet, but a close by the upstream must be noticed.
+        self.received.resume();
         if !complete {
             // Before the drop of `parts`, which wakes hyper's task.
             self.received.cancel();
@@ -137,6 +139,10 @@ impl<B: SendableBody> Release for Http1Connection<B> {
 
     fn memory(&self) -> &Memory {
         self.charge.memory()
+    }
+
+    fn receive_state(&self) -> Option<&ReceiveState> {
+        Some(&self.received)
     }
 }
 

@@ -188,6 +188,10 @@ impl<B: SendableBody> Release for Http2Connection<B> {
     fn memory(&self) -> &Memory {
         self.charge.memory()
     }
+
+    fn receive_state(&self) -> Option<&ReceiveState> {
+        None
+    }
 }
 
 // === impl Http2Connections ===

@@ -7,6 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{h1, h2};
 use crate::memory::Memory;
 use crate::upstream::cancellable_body::{CancelHandle, SendableBody};
+use crate::upstream::receive_state::ReceiveState;
 
 /// A connection for one request, and the guard that returns it.
 pub(in crate::upstream) struct Lease<B> {
@@ -37,7 +38,7 @@ pub(in crate::upstream) struct ConnectionGuard {
 
 /// The values that are released with the guard.
 #[derive(Default)]
-pub(super) struct ReleasedParts {
+pub(in crate::upstream) struct ReleasedParts {
     /// HTTP/1.1: a permit of the target's connections in use.
     _permit: Option<OwnedSemaphorePermit>,
     /// Its drop cancels the request's body.
@@ -45,11 +46,15 @@ pub(super) struct ReleasedParts {
 }
 
 /// A connection that a [`ConnectionGuard`] releases, independent of the type of the request's body.
-pub(super) trait Release: Send + Sync {
+pub(in crate::upstream) trait Release: Send + Sync {
     /// Called at the end of the request. `complete`: its response was read to the end.
     fn ended(self: Arc<Self>, parts: ReleasedParts, complete: bool);
 
+    /// Returns the memory budget of the connection.
     fn memory(&self) -> &Memory;
+
+    /// HTTP/1.1: returns the state of the socket. A connection of HTTP/2 carries other streams too.
+    fn receive_state(&self) -> Option<&ReceiveState>;
 }
 
 // === impl Lease ===
@@ -113,11 +118,9 @@ impl ConnectionGuard {
         self.not_reusable = true;
     }
 
-    /// Returns the memory budget of the connection.
-    pub(in crate::upstream) fn memory(&self) -> Option<&Memory> {
-        self.connection
-            .as_ref()
-            .map(|connection| connection.memory())
+    /// Returns the connection, until the response was read to its end.
+    pub(in crate::upstream) fn connection(&self) -> Option<&dyn Release> {
+        self.connection.as_deref()
     }
 
     /// Called when the response was read to its end.
