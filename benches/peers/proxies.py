@@ -1,5 +1,5 @@
 """The measured proxies with equal work: HTTP/1.1 to TLS HTTP/1.1 on one port, h2c to TLS h2 on another. Each verifies
-the upstream, reuses connections, adds a token, uses one core, and writes no access log."""
+the upstream, reuses connections, adds a token, uses one core, and writes no access log. Only `Relay` does less."""
 
 import json
 
@@ -22,6 +22,10 @@ class Proxy:
     program = ""
     # It fetches its token itself.
     fetches = False
+    # A path that is answered with 200.
+    path = "/token/bytes/1024"
+    # What the load adds, because the proxy cannot.
+    caller = ()
 
     def __init__(self, stage, workers=1, h1=None):
         self.stage, self.workers = stage, workers
@@ -134,7 +138,8 @@ class Intercepting(Sidentity):
 class Hop(Proxy):
     name = "bare hyper hop"
     program = "hop"
-    ours = ()
+    kind = "hop"
+    adds = ("--token", TOKEN)
 
     @classmethod
     def available(cls):
@@ -158,14 +163,24 @@ class Hop(Proxy):
 
     def _command(self, port, upstream, authority, *more):
         return [
-            self.stage.tool, "hop", "--port", port, "--upstream", f"127.0.0.1:{upstream}", "--authority", authority,
-            "--certificates", self.stage.folder, "--token", TOKEN, *self.ours, *more,
+            self.stage.tool, self.kind, "--port", port, "--upstream", f"127.0.0.1:{upstream}", "--authority", authority,
+            "--certificates", self.stage.folder, *self.adds, *more,
         ]
 
 
 class OurPool(Hop):
     name = "bare hyper hop, our pool"
-    ours = ("--ours",)
+    adds = (*Hop.adds, "--ours")
+
+
+class Relay(Hop):
+    """Like ztunnel it copies bytes below HTTP, so it cannot add a token."""
+
+    name = "bare TLS hop, no HTTP"
+    kind = "relay"
+    adds = ()
+    path = "/bytes/1024"
+    caller = ("--token", TOKEN)
 
 
 class Nginx(Proxy):
@@ -246,4 +261,4 @@ class Mitmproxy(Proxy):
         ]
 
 
-PEERS = [Sidentity, Plain, OurPool, Hop, Nginx, Haproxy, Envoy]
+PEERS = [Sidentity, Plain, OurPool, Hop, Relay, Nginx, Haproxy, Envoy]
