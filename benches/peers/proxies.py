@@ -4,6 +4,7 @@ the upstream, reuses connections, adds a token, uses one core, and writes no acc
 import json
 
 import install
+import nginx
 from envoy_config import configuration
 from install import HERE
 from processes import OTHERS, PROXY, Process, free_ports
@@ -52,8 +53,11 @@ class Proxy:
     def env(self):
         return None
 
+    def file(self, suffix):
+        return self.stage.folder / f"{self.program}-{self.h1}{suffix}"
+
     def write(self, suffix, text):
-        path = self.stage.folder / f"{self.program}-{self.h1}{suffix}"
+        path = self.file(suffix)
         path.write_text(text)
         return path
 
@@ -188,13 +192,11 @@ class Nginx(Proxy):
     program = "nginx"
 
     def command(self):
-        text = (HERE / "nginx-proxy.conf").read_text()
-        for word, value in {
+        words = {
             "FOLDER": self.stage.folder, "LISTEN_H1": self.h1, "LISTEN_H2": self.h2, "UPSTREAM_H1": self.stage.h1,
             "UPSTREAM_H2": self.stage.h2, "HOST_H1": H1, "HOST_H2": H2, "TOKEN": TOKEN, "CA": self.stage.ca,
-        }.items():
-            text = text.replace(f"@{word}@", str(value))
-        return [install.find("nginx"), "-c", self.write(".conf", text), "-e", "stderr"]
+        }
+        return nginx.command("nginx-proxy.conf", self.file(".conf"), words)
 
 
 class Haproxy(Proxy):
@@ -222,8 +224,8 @@ defaults
     bind 127.0.0.1:{port} {bind}
     http-request set-header Authorization "{TOKEN}"
     http-request set-header Host {host}
-    default_backend {name}
-backend {name}
+    default_backend {name}_upstream
+backend {name}_upstream
     server upstream 127.0.0.1:{to} {server} sni str({host}) verifyhost {host} alpn {alpn}
 """
         return [install.find("haproxy"), "-db", "-f", self.write(".cfg", text)]
