@@ -60,7 +60,7 @@ bench:
 pgo:
     benches/pgo
 
-# Compare with nginx, HAProxy, Envoy and mitmproxy (half an hour on a quiet machine; writes docs/performance.md)
+# Compare with nginx, HAProxy, Envoy, pingora and mitmproxy (half an hour on a quiet machine; writes docs/performance.md)
 peers *ARGS:
     benches/peers/run {{ARGS}}
 

@@ -1,5 +1,5 @@
-//! The Rust programs of `benches/peers/run`: certificates, an upstream, a bare hop, and the load. `run` shows their
-//! arguments.
+//! The Rust programs of `benches/peers/run`: certificates, an upstream, two bare hops, and the load. `run` shows
+//! their arguments.
 
 #![allow(missing_docs, unreachable_pub, clippy::indexing_slicing)]
 
@@ -7,6 +7,7 @@
 mod support;
 
 mod load;
+mod relay;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -37,12 +38,14 @@ enum Command {
     },
     /// Only forwards requests
     Hop(HopArgs),
+    /// Only copies bytes, each connection of the app over one of its own
+    Relay(UpstreamArgs),
     /// Sends requests, and prints the CPU time of the given processes
     Load(load::Args),
 }
 
 #[derive(clap::Args)]
-struct HopArgs {
+struct UpstreamArgs {
     #[arg(long)]
     port: u16,
     #[arg(long)]
@@ -53,6 +56,12 @@ struct HopArgs {
     authority: Authority,
     #[arg(long)]
     http2: bool,
+}
+
+#[derive(clap::Args)]
+struct HopArgs {
+    #[command(flatten)]
+    to: UpstreamArgs,
     /// The value of `Authorization`
     #[arg(long)]
     token: HeaderValue,
@@ -79,8 +88,12 @@ fn main() -> Result<(), Failure> {
                 Ok(upstream::serve(listen(port).await?, Some(tls), delay).await?)
             }
             Command::Hop(args) => {
-                let listener = listen(args.port).await?;
+                let listener = listen(args.to.port).await?;
                 Ok(hop::serve(listener, pool(&args)?, args.token).await?)
+            }
+            Command::Relay(args) => {
+                let listener = listen(args.port).await?;
+                Ok(relay::serve(listener, origin(&args)?).await?)
             }
             Command::Load(args) => load::run(args).await,
         }
@@ -92,16 +105,19 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 }
 
 fn pool(args: &HopArgs) -> Result<Pool, Failure> {
-    let ca = args.certificates.join(tls::CA);
-    let origin = Origin {
-        address: args.upstream,
-        authority: args.authority.clone(),
-        tls: Some(tls::client(&ca, args.http2)?),
-        http2: args.http2,
-    };
+    let origin = origin(&args.to)?;
     if args.ours {
-        sidecar::pool(&origin, &ca)
+        sidecar::pool(&origin, &args.to.certificates.join(tls::CA))
     } else {
         Ok(Pool::Bare(Arc::new(Bare::new(origin))))
     }
+}
+
+fn origin(args: &UpstreamArgs) -> Result<Origin, Failure> {
+    Ok(Origin {
+        address: args.upstream,
+        authority: args.authority.clone(),
+        tls: Some(tls::client(&args.certificates.join(tls::CA), args.http2)?),
+        http2: args.http2,
+    })
 }

@@ -1,9 +1,10 @@
 """The measured proxies with equal work: HTTP/1.1 to TLS HTTP/1.1 on one port, h2c to TLS h2 on another. Each verifies
-the upstream, reuses connections, adds a token, uses one core, and writes no access log."""
+the upstream, reuses connections, adds a token, uses one core, and writes no access log. Only `Relay` does less."""
 
 import json
 
 import install
+import nginx
 from envoy_config import configuration
 from install import HERE
 from processes import OTHERS, PROXY, Process, free_ports
@@ -22,6 +23,10 @@ class Proxy:
     program = ""
     # It fetches its token itself.
     fetches = False
+    # A path that is answered with 200.
+    path = "/token/bytes/1024"
+    # What the load adds, because the proxy cannot.
+    caller = ()
 
     def __init__(self, stage, workers=1, h1=None):
         self.stage, self.workers = stage, workers
@@ -48,8 +53,11 @@ class Proxy:
     def env(self):
         return None
 
+    def file(self, suffix):
+        return self.stage.folder / f"{self.program}-{self.h1}{suffix}"
+
     def write(self, suffix, text):
-        path = self.stage.folder / f"{self.program}-{self.h1}{suffix}"
+        path = self.file(suffix)
         path.write_text(text)
         return path
 
@@ -134,7 +142,8 @@ class Intercepting(Sidentity):
 class Hop(Proxy):
     name = "bare hyper hop"
     program = "hop"
-    ours = ()
+    kind = "hop"
+    adds = ("--token", TOKEN)
 
     @classmethod
     def available(cls):
@@ -158,14 +167,24 @@ class Hop(Proxy):
 
     def _command(self, port, upstream, authority, *more):
         return [
-            self.stage.tool, "hop", "--port", port, "--upstream", f"127.0.0.1:{upstream}", "--authority", authority,
-            "--certificates", self.stage.folder, "--token", TOKEN, *self.ours, *more,
+            self.stage.tool, self.kind, "--port", port, "--upstream", f"127.0.0.1:{upstream}", "--authority", authority,
+            "--certificates", self.stage.folder, *self.adds, *more,
         ]
 
 
 class OurPool(Hop):
     name = "bare hyper hop, our pool"
-    ours = ("--ours",)
+    adds = (*Hop.adds, "--ours")
+
+
+class Relay(Hop):
+    """Like ztunnel it copies bytes below HTTP, so it cannot add a token."""
+
+    name = "bare TLS hop, no HTTP"
+    kind = "relay"
+    adds = ()
+    path = "/bytes/1024"
+    caller = ("--token", TOKEN)
 
 
 class Nginx(Proxy):
@@ -173,13 +192,11 @@ class Nginx(Proxy):
     program = "nginx"
 
     def command(self):
-        text = (HERE / "nginx-proxy.conf").read_text()
-        for word, value in {
+        words = {
             "FOLDER": self.stage.folder, "LISTEN_H1": self.h1, "LISTEN_H2": self.h2, "UPSTREAM_H1": self.stage.h1,
             "UPSTREAM_H2": self.stage.h2, "HOST_H1": H1, "HOST_H2": H2, "TOKEN": TOKEN, "CA": self.stage.ca,
-        }.items():
-            text = text.replace(f"@{word}@", str(value))
-        return [install.find("nginx"), "-c", self.write(".conf", text), "-e", "stderr"]
+        }
+        return nginx.command("nginx-proxy.conf", self.file(".conf"), words)
 
 
 class Haproxy(Proxy):
@@ -207,8 +224,8 @@ defaults
     bind 127.0.0.1:{port} {bind}
     http-request set-header Authorization "{TOKEN}"
     http-request set-header Host {host}
-    default_backend {name}
-backend {name}
+    default_backend {name}_upstream
+backend {name}_upstream
     server upstream 127.0.0.1:{to} {server} sni str({host}) verifyhost {host} alpn {alpn}
 """
         return [install.find("haproxy"), "-db", "-f", self.write(".cfg", text)]
@@ -225,6 +242,17 @@ class Envoy(Proxy):
             install.find("envoy"), "-c", self.write(".json", text), "--concurrency", "1", "--use-dynamic-base-id",
             "--log-level", "error",
         ]
+
+
+class Pingora(Proxy):
+    """pingora is a library. This is the smallest proxy with it."""
+
+    name = "pingora"
+    program = "pingora"
+
+    def command(self):
+        h1, h2 = (self.h1, self.stage.h1, H1, 1), (self.h2, self.stage.h2, H2, 2)
+        return [install.find("pingora"), self.stage.ca, TOKEN, *h1, *h2]
 
 
 class Mitmproxy(Proxy):
@@ -246,4 +274,4 @@ class Mitmproxy(Proxy):
         ]
 
 
-PEERS = [Sidentity, Plain, OurPool, Hop, Nginx, Haproxy, Envoy]
+PEERS = [Sidentity, Plain, OurPool, Hop, Relay, Nginx, Haproxy, Envoy, Pingora]

@@ -109,7 +109,7 @@ def _round(stage, proxy, group, figures, name, seconds):
     if figures[group[0].key][name].failed:
         return
     try:
-        result = stage.load(proxy.serving(group[0].key), group[0].load(proxy), seconds)
+        result = stage.load(proxy.serving(group[0].key), [*group[0].load(proxy), *proxy.caller], seconds)
     except Failed as failure:
         for row in group:
             figures[row.key][name].failed = str(failure)
@@ -122,7 +122,7 @@ def _round(stage, proxy, group, figures, name, seconds):
 
 
 def _one_call(stage, proxy):
-    proxy.process.answers(proxy.h1, "/token/bytes/1024", f"127.0.0.1:{proxy.h1}")
+    proxy.process.answers(proxy.h1, proxy.path, f"127.0.0.1:{proxy.h1}")
 
 
 class _Anywhere:

@@ -121,8 +121,7 @@ def starts(stage, times, say):
             try:
                 process = proxy.start(wait=False)
                 accepted.values.append(process.listens(proxy.h1) * 1000)
-                path, host = "/token/bytes/1024", f"127.0.0.1:{proxy.h1}"
-                answered.values.append(process.answers(proxy.h1, path, host) * 1000)
+                answered.values.append(process.answers(proxy.h1, proxy.path, f"127.0.0.1:{proxy.h1}") * 1000)
             except Failed as failure:
                 accepted.failed = answered.failed = str(failure)
             finally:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import install
-from install import HERE
+import nginx
 from processes import Failed, Process, free_ports, stop_all
 
 SIZES = [0, 1024, 4096, 16384, 65536, 262144, 1 << 20]
@@ -36,11 +36,8 @@ class Stage:
         if not self.nginx:
             Process("upstream h1", [*delayed, "--port", self.h1], self.folder, port=self.h1)
         else:
-            text = (HERE / "nginx-upstream.conf").read_text()
-            text = text.replace("@FOLDER@", str(self.folder)).replace("@PORT@", str(self.h1))
-            configuration = self.folder / "nginx-upstream.conf"
-            configuration.write_text(text)
-            command = [self.nginx, "-c", configuration, "-e", "stderr"]
+            words = {"FOLDER": self.folder, "PORT": self.h1}
+            command = nginx.command("nginx-upstream.conf", self.folder / "nginx-upstream.conf", words)
             Process("upstream h1", command, self.folder, port=self.h1)
         Process("upstream h2", [*delayed, "--port", self.h2], self.folder, port=self.h2)
         emulator = [self.sidentity, "metadata-server", "--listen", f"127.0.0.1:{self.metadata}"]

@@ -114,6 +114,29 @@ async fn forward(
     Ok(response)
 }
 
+// === impl Origin ===
+
+impl Origin {
+    /// Opens a connection.
+    pub async fn tcp(&self) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Starts TLS on a connection, and verifies the upstream.
+    pub async fn secure(
+        &self,
+        tls: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failure> {
+        let name = ServerName::try_from(self.authority.host().to_owned())?;
+        Ok(TlsConnector::from(tls.clone())
+            .connect(name, stream)
+            .await?)
+    }
+}
+
 // === impl Bare ===
 
 impl Bare {
@@ -178,10 +201,10 @@ impl Bare {
             tokio::spawn(connection);
             Ok(sender)
         }
-        let stream = self.tcp().await?;
+        let stream = self.origin.tcp().await?;
         match &self.origin.tls {
             None => open(stream).await,
-            Some(tls) => open(self.secure(tls, stream).await?).await,
+            Some(tls) => open(self.origin.secure(tls, stream).await?).await,
         }
     }
 
@@ -200,30 +223,13 @@ impl Bare {
         if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let stream = self.tcp().await?;
+        let stream = self.origin.tcp().await?;
         let sender = match &self.origin.tls {
             None => open(stream).await?,
-            Some(tls) => open(self.secure(tls, stream).await?).await?,
+            Some(tls) => open(self.origin.secure(tls, stream).await?).await?,
         };
         *shared = Some(sender.clone());
         Ok(sender)
-    }
-
-    async fn tcp(&self) -> std::io::Result<TcpStream> {
-        let stream = TcpStream::connect(self.origin.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    async fn secure(
-        &self,
-        tls: &Arc<ClientConfig>,
-        stream: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failure> {
-        let name = ServerName::try_from(self.origin.authority.host().to_owned())?;
-        Ok(TlsConnector::from(tls.clone())
-            .connect(name, stream)
-            .await?)
     }
 }
 

@@ -50,6 +50,9 @@ fn head(call: &Call, plan: &Plan) -> Vec<u8> {
     if let Some(header) = &plan.header {
         head += &format!("x-header: {header}\r\n");
     }
+    if let Some(token) = &plan.token {
+        head += &format!("authorization: {token}\r\n");
+    }
     head += "\r\n";
     head.into_bytes()
 }

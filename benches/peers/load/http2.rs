@@ -85,6 +85,9 @@ async fn exchange(
     if let Some(value) = &plan.header {
         request = request.header("x-header", value);
     }
+    if let Some(token) = &plan.token {
+        request = request.header(header::AUTHORIZATION, token);
+    }
     poll_fn(|cx| sender.poll_ready(cx)).await?;
     let (response, mut upload) = sender.send_request(request.body(())?, body.is_none())?;
     let mut bytes = 0;

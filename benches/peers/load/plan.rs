@@ -25,6 +25,9 @@ pub struct RequestArgs {
     /// Adds a header of this number of bytes
     #[arg(long, default_value_t = 0)]
     header: usize,
+    /// The value of `Authorization`, for a hop that cannot add it
+    #[arg(long)]
+    token: Option<String>,
 }
 
 /// The requests of one connection, in order.
@@ -33,6 +36,7 @@ pub(super) struct Plan {
     pub(super) body: Option<bytes::Bytes>,
     pub(super) grpc: bool,
     pub(super) header: Option<String>,
+    pub(super) token: Option<String>,
     /// Whether the target contains the scheme and the authority.
     pub(super) absolute: bool,
 }
@@ -69,6 +73,7 @@ impl RequestArgs {
             body: self.body.map(|length| vec![b'x'; length].into()),
             grpc: self.grpc,
             header: (self.header > 0).then(|| "x".repeat(self.header)),
+            token: self.token.clone(),
             absolute: self.absolute,
         }
     }
