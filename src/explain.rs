@@ -1,6 +1,7 @@
 //! Explains which credential a call to a URL gets, for `sidentity explain` and the form of the status page.
 
 mod account;
+mod egress;
 mod how;
 mod named;
 mod notes;
@@ -22,6 +23,7 @@ use crate::policy::{
 };
 
 pub(crate) use account::account_warning;
+pub(crate) use egress::Egress;
 pub(crate) use how::{EntryPoints, RouteEntry};
 pub(crate) use own_listeners::OwnListeners;
 pub(crate) use requested_url::RequestedUrl;

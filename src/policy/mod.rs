@@ -43,7 +43,7 @@ pub use decision::Decision;
 pub(crate) use decision::SkipReason;
 pub use decision::TokenKey;
 pub use decision::TokenKind;
-pub(crate) use egress::EgressProxy;
+pub(crate) use egress::{Bypass, EgressProxy};
 pub use evaluate::Policy;
 pub use evaluate::Settings;
 pub use header::Placement;
