@@ -15,7 +15,7 @@ use super::lateness::check_lateness;
 use super::message::words;
 use super::{FetchFuture, TokenSource};
 use crate::config::MetadataServer;
-use crate::credentials::{NO_METADATA_SERVER, nothing_found};
+use crate::credentials::{NO_METADATA_SERVER, nothing_found, nothing_found_without_server};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
@@ -182,7 +182,8 @@ impl MetadataClient {
         } = &*self.0;
         if *disabled {
             if let Some(searched) = searched {
-                return Err(self.nothing_found(searched, NO_METADATA_SERVER));
+                let detail = nothing_found_without_server(searched);
+                return Err(self.nothing_found(TokenFault::Disabled, &detail));
             }
             return Err(FetchError::new(
                 TokenFault::Disabled,
@@ -229,15 +230,15 @@ impl MetadataClient {
                     "the metadata server at {endpoint}: {}",
                     failure.error.reason
                 );
-                Err(self.nothing_found(searched, &why))
+                let detail = nothing_found(searched, &why);
+                Err(self.nothing_found(TokenFault::NothingFound, &detail))
             }
         }
     }
 
     /// Returns the error of a search that found nothing.
-    fn nothing_found(&self, searched: &str, why: &str) -> FetchError {
-        let detail = nothing_found(searched, why);
-        let mut error = FetchError::new(TokenFault::NothingFound, &detail);
+    fn nothing_found(&self, fault: TokenFault, detail: &str) -> FetchError {
+        let mut error = FetchError::new(fault, detail);
         error.is_repeated = self.0.reported.swap(true, Ordering::Relaxed);
         error
     }
