@@ -1,5 +1,6 @@
 //! The handling of an upstream's 401 and 403.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::support::app::{proxied, raw, send, text};
+use super::support::google::{Endpoints, Google};
 use super::support::metadata::{Answer, Kind};
 use super::support::service::{Service, reply};
 use super::{beside, started_with};
@@ -119,6 +121,23 @@ async fn a_token_that_stays_the_same_is_not_sent_twice() {
         2,
         "asked anew at most once a minute"
     );
+}
+
+/// A JWT that an account signs is the same within one second.
+#[tokio::test]
+async fn a_self_signed_token_that_was_rejected_is_not_sent_again() {
+    let service = Service::answering(|_| reply(401, "never")).await;
+    let google = Google::start().await;
+    let file = google.service_account(&Endpoints::default()).unwrap();
+    let file = google.file("key.json", &file);
+    let credentials = ["--credentials", file.to_str().unwrap()];
+    let (_metadata, sidecar) = started_with(&service, &credentials).await;
+    assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 401);
+    let seen = service.seen();
+    let tokens = seen.iter().map(|seen| seen.header("authorization"));
+    let distinct: HashSet<_> = tokens.collect();
+    assert!(!distinct.contains(&None));
+    assert_eq!(distinct.len(), seen.len());
 }
 
 #[tokio::test]
