@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::started;
 use super::support::metadata::{Answer, Kind, Metadata, audience_of};
+use super::support::wire::Port;
 
 fn sidentity(args: &[&str], env: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sidentity"))
@@ -179,6 +180,36 @@ async fn health_and_wait_probe_a_running_sidecar() {
     assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
     let output = sidentity(&["wait", "--max", "300ms", "--admin", &closed_port], &[]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn health_and_wait_do_not_accept_the_answer_of_another_server() {
+    for (status, body) in [("200 OK", "ok\n"), ("200 OK", ""), ("404 Not Found", "no")] {
+        let port = Port::open().await;
+        let address = port.address().to_string();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let serving = tokio::spawn(async move {
+            loop {
+                let mut wire = port.accept().await;
+                wire.head().await;
+                wire.send(&answer).await;
+            }
+        });
+        for args in [
+            &["health", "--admin", &address][..],
+            &["health", "--ready", "--admin", &address],
+            &["wait", "--max", "300ms", "--admin", &address],
+        ] {
+            let output = sidentity_meanwhile(args, &[]).await;
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            let said = format!("something else listens on {address}");
+            assert!(err(&output).contains(&said), "{}", err(&output));
+        }
+        serving.abort();
+    }
 }
 
 #[tokio::test]
