@@ -153,6 +153,27 @@ async fn the_token_command_prints_the_token_of_a_call() {
 }
 
 #[tokio::test]
+async fn explain_names_the_scopes_of_a_machine_without_cloud_platform() {
+    let metadata = Metadata::start().await;
+    let path = "/computeMetadata/v1/instance/service-accounts/default/scopes";
+    let address = metadata.address().to_string();
+    let env = [("GCE_METADATA_HOST", &*address)];
+    let told = "permits its account only the scopes logging.write, whatever is requested";
+    for (scope, url, is_told) in [
+        ("logging.write", "https://storage.googleapis.com/b", true),
+        ("cloud-platform", "https://storage.googleapis.com/b", false),
+        // The scopes limit access tokens only.
+        ("logging.write", "https://billing.a.run.app/", false),
+    ] {
+        let scope = format!("https://www.googleapis.com/auth/{scope}");
+        metadata.script_path(path, [Answer::ok(&scope)]);
+        let output = sidentity_meanwhile(&["explain", "--json", url], &env).await;
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert_eq!(out(&output).contains(told), is_told, "{}", out(&output));
+    }
+}
+
+#[tokio::test]
 async fn health_and_wait_probe_a_running_sidecar() {
     let (metadata, _service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;

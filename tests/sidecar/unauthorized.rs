@@ -192,3 +192,38 @@ async fn a_403_passes_through_and_the_log_names_the_role_to_grant() {
     sidecar.logged(told).await;
     assert_eq!(sidecar.log().iter().filter(|line| told(line)).count(), 1);
 }
+
+/// A machine of Compute Engine limits the scopes of its account, by default to a few.
+#[tokio::test]
+async fn a_403_on_a_machine_with_narrow_scopes_names_them_and_how_to_widen_them() {
+    let service = Service::answering(|_| reply(403, "no")).await;
+    let scope = |name: &str| format!("https://www.googleapis.com/auth/{name}");
+    let narrow = [scope("devstorage.read_only"), scope("logging.write")].join("\n");
+    for (scopes, told) in [
+        (
+            narrow,
+            "only the scopes devstorage.read_only, logging.write.",
+        ),
+        (scope("cloud-platform"), "the scopes are too narrow"),
+    ] {
+        let metadata = super::Metadata::start().await;
+        let path = "/computeMetadata/v1/instance/service-accounts/default/scopes";
+        metadata.script_path(path, [Answer::ok(&scopes)]);
+        let sidecar = beside(&metadata, &service, &[]).await;
+        for _ in 0..2 {
+            assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 403);
+        }
+        let line = sidecar.logged(|line| line["status"] == 403).await;
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains(told), "{message}");
+        let widen = "gcloud compute instances set-service-account";
+        assert_eq!(
+            message.contains(widen),
+            !scopes.contains("cloud-platform"),
+            "{message}"
+        );
+        let asked = metadata.requests(Kind::Other);
+        let asked = asked.iter().filter(|request| request.path == path).count();
+        assert_eq!(asked, 1);
+    }
+}

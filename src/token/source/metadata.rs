@@ -151,11 +151,13 @@ impl MetadataClient {
             (Fact::Region, Err(error)) if is_missing(&error) => {
                 self.text(&MetadataRequest::zone()).await.map(Some)
             }
+            // Only advice depends on them.
+            (Fact::Scopes(_), answer) => Ok(answer.ok()),
             (_, answer) => answer.map(Some),
         }
     }
 
-    /// Fetches a text of one line.
+    /// Fetches a text.
     async fn text(&self, request: &MetadataRequest) -> Result<String, FetchError> {
         self.request(request, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
