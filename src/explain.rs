@@ -1,6 +1,7 @@
 //! Explains which credential a call to a URL gets, for `sidentity explain` and the form of the status page.
 
 mod account;
+mod egress;
 mod how;
 mod named;
 mod notes;
@@ -18,10 +19,11 @@ use serde::Serialize;
 use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
 use crate::policy::{
     Credential, CredentialGrant, Decision, InvalidService, NO_RULE, Placement, Policy, Principal,
-    ServiceLocation, SkipReason, TokenKind, select_header,
+    ServiceLocation, SkipReason, TokenKind, WIDEN, narrow_scopes, select_header,
 };
 
 pub(crate) use account::account_warning;
+pub(crate) use egress::Egress;
 pub(crate) use how::{EntryPoints, RouteEntry};
 pub(crate) use own_listeners::OwnListeners;
 pub(crate) use requested_url::RequestedUrl;
@@ -310,6 +312,18 @@ impl Explanation {
         self.notes
             .push(format!("{what} {email} from the metadata server{project}"));
         self.notes.extend(account_warning(email));
+    }
+
+    /// Names the scopes that the machine permits the account of the metadata server, if they may be too narrow.
+    pub(crate) fn name_machine_scopes(&mut self, scopes: &str) {
+        if self.credential == Credential::Access
+            && self.through_metadata_account == Some(Through::Itself)
+            && let Some(scopes) = narrow_scopes(scopes)
+        {
+            self.notes.push(format!(
+                "this machine permits its account only the scopes {scopes}, whatever is requested. To widen them, {WIDEN}"
+            ));
+        }
     }
 
     /// Adds advice.

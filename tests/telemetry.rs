@@ -262,6 +262,7 @@ fn carry_tokens(format: LogFormat) {
         account: None,
         iap: false,
         project: None,
+        machine_scopes: None,
     };
     auth_rejected(&limiter, &rejection, &CredentialName::default(), None);
     tunnel_without_token(&limiter, &destination.origin, NoTokenReason::InterceptOff);

@@ -9,4 +9,5 @@ mod status;
 mod unused;
 
 pub(crate) use lifecycle::Lifecycle;
+pub(crate) use probes::{ALIVE, READY};
 pub(crate) use serve::{Admin, AdminPort};

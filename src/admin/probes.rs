@@ -11,6 +11,12 @@ use crate::proxy::locate_routes;
 /// The time limit of a probe, so that refreshes can end while there is CPU. Probes time out after 1 s by default.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The text of a successful `/liveness`.
+pub(crate) const ALIVE: &str = "alive\n";
+
+/// The text of a successful `/readiness`.
+pub(crate) const READY: &str = "ready\n";
+
 /// The response to a probe: the status for the prober, and a human-readable text.
 pub(super) type ProbeResponse = (StatusCode, String);
 
@@ -33,7 +39,7 @@ pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
     let facts = tokio::time::timeout(PROBE_TIMEOUT, admin.provider.fetch_facts());
     let _ = tokio::join!(refresh, facts);
     admin.probed();
-    (StatusCode::OK, "alive\n".into())
+    (StatusCode::OK, ALIVE.into())
 }
 
 /// Answers `/readiness`: 200 while every route has its token, otherwise 503 and the reasons.
@@ -51,7 +57,7 @@ pub(super) async fn readiness(admin: &Admin) -> ProbeResponse {
         reasons = missing(admin);
     }
     if reasons.is_empty() {
-        (StatusCode::OK, "ready\n".into())
+        (StatusCode::OK, READY.into())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, reasons.concat())
     }

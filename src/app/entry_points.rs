@@ -6,7 +6,7 @@ use super::sockets::tcp;
 use crate::config::{Config, Listen};
 use crate::destination::Destination;
 use crate::explain;
-use crate::upstream::DialPolicy;
+use crate::upstream::{DialPolicy, bypass};
 
 /// Returns the configured entry points of calls, for explanations. The listeners need not be bound.
 pub(crate) fn configured_entry_points(config: &Config) -> explain::EntryPoints {
@@ -57,10 +57,10 @@ pub(super) fn entry_points(config: &Config, own: Vec<SocketAddr>) -> explain::En
             .and_then(|intercept| intercept.ca_dir.as_ref())
             .map(|folder| folder.display().to_string()),
         routes: routes.collect(),
-        egress: config
-            .upstream
-            .proxy
-            .as_ref()
-            .map(|proxy| proxy.egress.clone()),
+        egress: config.upstream.proxy.as_ref().map(|proxy| {
+            let (proxy, connect_to) = (proxy.egress.clone(), config.upstream.connect_to.clone());
+            let name = proxy.to_string();
+            explain::Egress::new(name, move |origin| bypass(&proxy, &connect_to, origin))
+        }),
     }
 }

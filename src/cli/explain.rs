@@ -18,6 +18,8 @@ struct KnownFacts {
     /// The account's e-mail address, and its project.
     account: Option<(Arc<str>, Option<Arc<str>>)>,
     universe: Option<Arc<str>>,
+    /// The scopes that the machine permits the account.
+    scopes: Option<Arc<str>>,
 }
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
@@ -57,6 +59,9 @@ pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
         if let Some((email, project)) = known.account.filter(|_| explanation.needs_account()) {
             explanation.name_account(&email, project.as_deref());
         }
+        if let Some(scopes) = known.scopes {
+            explanation.name_machine_scopes(&scopes);
+        }
     }
     if explanation.needs_account()
         && let Some(why) = config.no_credentials()
@@ -84,16 +89,19 @@ fn facts(config: &Config) -> Result<KnownFacts, Exit> {
             tokio::join!(
                 facts.email(&policy::Principal::Attached),
                 facts.project_id(),
-                facts.universe()
+                facts.universe(),
+                facts.scopes(&policy::Principal::Attached)
             )
         };
-        let Ok((email, project, universe)) = tokio::time::timeout(ACCOUNT_TIMEOUT, all).await
+        let Ok((email, project, universe, scopes)) =
+            tokio::time::timeout(ACCOUNT_TIMEOUT, all).await
         else {
             return KnownFacts::default();
         };
         KnownFacts {
             account: email.ok().map(|email| (email, project.ok())),
             universe: universe.ok(),
+            scopes: scopes.ok(),
         }
     };
     Ok(runtime(1)?.block_on(fetched))

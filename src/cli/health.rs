@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::exit::Exit;
 use super::runtime::runtime;
+use crate::admin::{ALIVE, READY};
 use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration, printed_duration, quote};
 use crate::error::BoxError;
 
@@ -28,6 +29,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The maximum size of a probe's response, in bytes.
 const ANSWER: usize = 1024 * 1024;
+
+/// A probe: its path, and the text of its success.
+type Probe = (&'static str, &'static str);
+
+const LIVENESS: Probe = ("/liveness", ALIVE);
+const READINESS: Probe = ("/readiness", READY);
 
 /// Probe a running sidecar; the status is 0 or 1
 #[derive(Debug, clap::Args)]
@@ -53,13 +60,9 @@ pub(super) struct Wait {
 
 pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
     let admin = admin(args.admin, env)?;
-    let path = if args.ready {
-        "/readiness"
-    } else {
-        "/liveness"
-    };
+    let probed = if args.ready { READINESS } else { LIVENESS };
     runtime(1)?.block_on(async {
-        probe(admin, path).await.map_err(Exit::failed)?;
+        probe(admin, probed).await.map_err(Exit::failed)?;
         if let Some(identity) = identity(admin).await {
             // The status has the result. The text is only for humans to read, so an error is ignored.
             let _ = writeln!(io::stdout(), "tokens come from {identity}");
@@ -83,7 +86,7 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
         let deadline = Instant::now() + args.max.max(PAUSE);
         let mut last = format!("http://{admin}/readiness: no response");
         while Instant::now() < deadline {
-            match tokio::time::timeout_at(deadline, probe(admin, "/readiness")).await {
+            match tokio::time::timeout_at(deadline, probe(admin, READINESS)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => last = reason,
                 Err(_) => break,
@@ -108,15 +111,21 @@ fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
     }
 }
 
-async fn probe(admin: SocketAddr, path: &str) -> Result<(), String> {
+async fn probe(admin: SocketAddr, (path, success): Probe) -> Result<(), String> {
     let asked = tokio::time::timeout(TIMEOUT, ask(admin, path)).await;
     let (status, text) = asked
         .map_err(|_| format!("http://{admin}{path}: no response within {TIMEOUT:?}"))?
         .map_err(|error| format!("http://{admin}{path}: {error}"))?;
-    if status == StatusCode::OK {
-        Ok(())
-    } else {
-        Err(format!("http://{admin}{path}: {status}: {}", text.trim()))
+    match status {
+        StatusCode::OK if text == success => Ok(()),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Err(format!("http://{admin}{path}: {status}: {}", text.trim()))
+        }
+        _ => Err(format!(
+            "something else listens on {admin}: its response to {path}, {status}, is not that of a sidecar's admin port. \
+             Name the right address with --admin or {}",
+            OptionKey::Admin.variable()
+        )),
     }
 }
 

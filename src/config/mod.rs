@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
-use crate::credentials::{Base, Credentials, NO_METADATA_SERVER, nothing_found};
+use crate::credentials::{Base, Credentials, NO_METADATA_SERVER, nothing_found_without_server};
 use crate::destination::{Destination, Host};
 use crate::policy::{EgressProxy, Impersonation, NoProxy, Rule, RuleOptions, ServiceName};
 
@@ -344,7 +344,7 @@ impl Config {
     pub(crate) fn no_credentials(&self) -> Option<String> {
         match &self.credentials.base {
             Base::Metadata { searched } if self.metadata.disabled => Some(match searched {
-                Some(searched) => nothing_found(searched, NO_METADATA_SERVER),
+                Some(searched) => nothing_found_without_server(searched),
                 None => format!("no token can be obtained: {NO_METADATA_SERVER}"),
             }),
             Base::Metadata { .. } | Base::File(_) => None,

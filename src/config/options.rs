@@ -241,7 +241,7 @@ options! {
     }
     ResponseTimeout {
         name: "response-timeout", value: "TIME|off", heading: Upstreams, repeat: Once, key: Top,
-        help: "Time limit until the response begins",
+        help: "Time limit from the end of the request until the response begins",
         default: Text("off"), default_note: "", reload: Live,
         setting: Setting {
             set: |config, text, _| {

@@ -48,7 +48,8 @@ pub(crate) use key::tests;
 pub(crate) use key::{InvalidKey, SigningKey};
 pub(crate) use regular_file::open_regular;
 pub(crate) use search::{
-    Environment, Found, FoundBy, Mode, NO_METADATA_SERVER, nothing_found, search,
+    Environment, Found, FoundBy, Mode, NO_METADATA_SERVER, nothing_found,
+    nothing_found_without_server, search,
 };
 pub(crate) use service_account::ServiceAccount;
 pub(crate) use shown::{TOKEN_BEGINNINGS, hidden, is_credential, is_key, path_name};

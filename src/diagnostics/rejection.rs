@@ -4,7 +4,7 @@ use http::{HeaderName, StatusCode};
 
 use crate::destination::Origin;
 use crate::error::SourceKind;
-use crate::policy::{CredentialName, TokenKey, TokenKind, user_id_tokens};
+use crate::policy::{CredentialName, TokenKey, TokenKind, WIDEN, narrow_scopes, user_id_tokens};
 
 /// The suffix of OAuth client ids, which are the audiences of Identity-Aware Proxy.
 const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
@@ -26,6 +26,9 @@ pub struct AuthRejection<'a> {
     pub account: Option<&'a str>,
     /// The project, if it is known.
     pub project: Option<&'a str>,
+    /// The scopes that the machine gives to the account of an access token, if they are known. They limit those that
+    /// are requested.
+    pub machine_scopes: Option<&'a str>,
 }
 
 // === impl AuthRejection ===
@@ -107,6 +110,17 @@ fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
             "grant roles/run.invoker on the service to {account}. Or its ingress settings do not permit calls from \
              this network"
         ),
+        TokenKind::Access { .. }
+            if forbidden
+                && let Some(scopes) = rejection.machine_scopes
+                && let Some(scopes) = narrow_scopes(scopes) =>
+        {
+            format!(
+                "this machine permits {account} only the scopes {scopes}. If the body of the response names \
+                 ACCESS_TOKEN_SCOPE_INSUFFICIENT, {WIDEN}. Otherwise the body names the permission that {account} \
+                 lacks: grant a role that has it"
+            )
+        }
         TokenKind::Access { .. } if forbidden => format!(
             "the body of the response names the permission that {account} lacks: grant a role that has it. Or the \
              API is disabled, the scopes are too narrow, or a service perimeter forbids the call"

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::{Case, OwnListeners, named};
+use super::{Case, Egress, OwnListeners, named};
 use crate::destination::{Destination, Host, Origin, Scheme, longest_prefix, upstream_target};
-use crate::policy::{Credential, EgressProxy, RuleOptions, ServiceName, is_below};
+use crate::policy::{Credential, RuleOptions, ServiceName, is_below};
 
 /// The addresses at which calls enter the sidecar.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub(crate) struct EntryPoints {
     /// The listeners of the sidecar, calls to which are rejected.
     pub(crate) own: OwnListeners,
     /// `--upstream-proxy`.
-    pub(crate) egress: Option<EgressProxy>,
+    pub(crate) egress: Option<Egress>,
 }
 
 /// A route, as `explain` uses it.

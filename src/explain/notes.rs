@@ -1,13 +1,13 @@
 //! Notes that accompany a decision.
 
 use super::how::WITHOUT_PROXY;
-use super::{AtListener, Case, EntryPoints, OwnListeners, account_warning, named};
+use super::{AtListener, Case, Egress, EntryPoints, OwnListeners, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
-    BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing,
-    FUNCTIONS, FileChain, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP,
-    SkipReason, TokenKey, TokenKind, UNMATCHED_DENY, is_client_id, is_gcloud_client, is_google_api,
-    is_under, tagged, user_id_tokens, without_own,
+    BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, Existing, FUNCTIONS,
+    FileChain, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP, SkipReason,
+    TokenKey, TokenKind, UNMATCHED_DENY, is_client_id, is_gcloud_client, is_google_api, is_under,
+    tagged, user_id_tokens, without_own,
 };
 
 /// Hosts of Google that get a token only by a rule, and the rule that is usually meant.
@@ -124,11 +124,12 @@ fn at_listener(notes: &mut Vec<String>, case: &Case<'_>, entry_points: &EntryPoi
 }
 
 /// Explains how the call leaves the sidecar.
-fn egress(case: &Case<'_>, proxy: &EgressProxy) -> Option<String> {
+fn egress(case: &Case<'_>, egress: &Egress) -> Option<String> {
     if matches!(case.decision.grant, CredentialGrant::Deny(_)) {
         return None;
     }
-    Some(match proxy.bypass(&case.sent_to()) {
+    let proxy = &egress.proxy;
+    Some(match egress.bypass(&case.sent_to()) {
         None => format!("the call uses the upstream proxy {proxy}"),
         Some(bypass) => format!(
             "the call does not use the upstream proxy {proxy}: {}",

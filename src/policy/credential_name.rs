@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::decision::CLOUD_PLATFORM;
+use super::decision::{CLOUD_PLATFORM, TokenKey, TokenKind};
 use super::principal::{BASE_CREDENTIAL, Principal};
 use crate::error::SourceKind;
 
@@ -91,6 +91,15 @@ impl CredentialName {
             ScopeSelection::LoginSubset if is_attached => None,
             ScopeSelection::File(scopes) if is_attached => Some(texts(scopes)),
             _ => Some(vec![CLOUD_PLATFORM.to_owned()]),
+        }
+    }
+
+    /// Returns the scopes of an access token, separated by spaces. Returns `None` for those of a login, and for another
+    /// kind of token.
+    pub(crate) fn scopes_text(&self, key: &TokenKey) -> Option<String> {
+        match &key.kind {
+            TokenKind::Access { scopes } => Some(self.scopes(&key.principal, scopes)?.join(" ")),
+            TokenKind::Id { .. } | TokenKind::Jwt { .. } => None,
         }
     }
 

@@ -22,6 +22,8 @@ pub struct EgressProxy {
 /// Why a destination bypasses the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bypass {
+    /// `--connect-to` leads to this machine, and the proxy is on another.
+    ConnectTo,
     /// `--no-upstream-proxy` names it.
     Listed,
     /// The destination is on this machine, and the proxy is not.
@@ -33,14 +35,18 @@ pub(crate) enum Bypass {
 // === impl EgressProxy ===
 
 impl EgressProxy {
-    /// Returns why the origin bypasses the proxy, or `None` if it is called through the proxy.
+    /// Returns why the origin bypasses the proxy, or `None` if it is called through the proxy. `connects_to` is the host
+    /// that `--connect-to` gives for it, or its own.
     ///
     /// A remote proxy cannot reach this machine's loopback. Go always excludes loopback, curl never does.
-    pub(crate) fn bypass(&self, origin: &Origin) -> Option<Bypass> {
+    pub(crate) fn bypass(&self, origin: &Origin, connects_to: &Host) -> Option<Bypass> {
+        let is_remote = !self.host.is_loopback();
         if self.is_metadata(&origin.host, origin.port) {
             Some(Bypass::Metadata)
-        } else if origin.host.is_loopback() && !self.host.is_loopback() {
+        } else if is_remote && origin.host.is_loopback() {
             Some(Bypass::Loopback)
+        } else if is_remote && connects_to.is_loopback() {
+            Some(Bypass::ConnectTo)
         } else {
             self.no_proxy.covers(origin).then_some(Bypass::Listed)
         }
@@ -73,6 +79,7 @@ impl Bypass {
     /// Returns the reason for messages.
     pub(crate) const fn why(self) -> &'static str {
         match self {
+            Self::ConnectTo => "--connect-to leads to this machine, and the proxy is on another",
             Self::Listed => "--no-upstream-proxy names it",
             Self::Loopback => "it is on this machine, and the proxy is not",
             Self::Metadata => "it is the metadata server",
@@ -97,7 +104,7 @@ mod tests {
 
     fn bypass(proxy: &str, authority: &str) -> Option<Bypass> {
         let origin = Origin::from_authority(Scheme::Http, authority).unwrap();
-        egress(proxy).bypass(&origin)
+        egress(proxy).bypass(&origin, &origin.host)
     }
 
     #[test]

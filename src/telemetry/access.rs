@@ -54,6 +54,8 @@ pub struct Carried<'a> {
     pub(crate) key: &'a TokenKey,
     /// The e-mail address of its account, if it is known.
     pub(crate) account: Option<&'a str>,
+    /// The scopes of an access token, if they are known.
+    pub(crate) scopes: Option<&'a str>,
     /// The header that carried it.
     pub(crate) header: &'a HeaderName,
 }
@@ -86,7 +88,7 @@ macro_rules! write_event {
                 rule = record.rule,
                 account = record.token.and_then(|token| token.account),
                 audience = record.token.and_then(|token| token.key.audience()),
-                scopes = record.token.and_then(|token| token.key.scopes()),
+                scopes = record.token.and_then(|token| token.scopes),
                 header = record.token.map(|token| token.header.as_str()),
                 error = record.problem.map(|problem| problem.kind().row().proxy_status),
                 detail = record.problem.map(Problem::detail),

@@ -29,10 +29,9 @@ pub fn auth_rejected(
     if !limiter.is_due(&format!("rejected {status} {origin} {key:?}")) {
         return;
     }
-    let (token, audience, scopes) = match &key.kind {
-        TokenKind::Access { scopes } => ("access", None, Some(scopes.join(" "))),
-        TokenKind::Id { audience } => ("ID", Some(&**audience), None),
-        TokenKind::Jwt { audience } => ("ID", Some(&**audience), None),
+    let token = match &key.kind {
+        TokenKind::Access { .. } => "access",
+        TokenKind::Id { .. } | TokenKind::Jwt { .. } => "ID",
     };
     let entry = if rejection.iap {
         LogEntry::RejectedByIap
@@ -45,8 +44,8 @@ pub fn auth_rejected(
             destination = %origin,
             status = rejection.status.as_u16(),
             header = rejection.header.as_str(),
-            audience,
-            scopes = scopes.filter(|scopes| !scopes.is_empty()),
+            audience = key.audience(),
+            scopes = credential.scopes_text(key),
             source = rejection.source(credential).as_str(),
             credential = (credential.is_file() || key.principal.chain_clause().is_some()).then_some(&*credential.text),
             account = rejection.account,

@@ -10,5 +10,7 @@ pub(super) enum Fact<'a> {
     ProjectId,
     ProjectNumber,
     Region,
+    /// The scopes that a machine gives to the access tokens of its account.
+    Scopes(&'a Principal),
     Universe,
 }

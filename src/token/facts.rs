@@ -28,6 +28,7 @@ pub(super) struct FactsInner {
     region: CachedFact,
     /// Principals come from the configuration, so they are few.
     emails: Mutex<HashMap<Principal, Arc<CachedFact>>>,
+    scopes: Mutex<HashMap<Principal, Arc<CachedFact>>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +50,7 @@ impl Facts {
             project_number: CachedFact::default(),
             region: CachedFact::default(),
             emails: Mutex::default(),
+            scopes: Mutex::default(),
         });
         inner.sources.context().set_facts(&inner);
         Self(inner)
@@ -142,6 +144,18 @@ impl Facts {
             .await
     }
 
+    /// Returns the scopes that the machine gives to the access tokens of a principal, separated by spaces. Only the
+    /// metadata server knows them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no source knows them.
+    pub(crate) async fn scopes(&self, principal: &Principal) -> Result<Arc<str>, Error> {
+        let fact = Arc::clone(lock(&self.0.scopes).entry(principal.clone()).or_default());
+        fact.get_or_fetch(self.require(Fact::Scopes(principal)))
+            .await
+    }
+
     /// Returns the universe domain, if it is known already.
     pub fn universe_if_known(&self) -> Option<Arc<str>> {
         self.0.universe.known.get().cloned()
@@ -204,6 +218,7 @@ impl Fact<'_> {
             Self::ProjectId => "the project's id",
             Self::ProjectNumber => "the project's number",
             Self::Region => "the region",
+            Self::Scopes(_) => "the scopes of the account",
             Self::Universe => "the universe domain",
         }
     }
@@ -215,6 +230,7 @@ impl Fact<'_> {
             Self::ProjectId => project_id(text),
             Self::ProjectNumber => project_number(text),
             Self::Region => region(text),
+            Self::Scopes(_) => scopes(text),
             Self::Universe => universe(text),
         }
     }
@@ -302,6 +318,17 @@ fn email(text: &str) -> Option<Arc<str>> {
     let is_valid =
         (1..=320).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_valid.then(|| text.into())
+}
+
+/// Accepts visible ASCII in lines.
+fn scopes(text: &str) -> Option<Arc<str>> {
+    let scopes: Vec<&str> = text.split_ascii_whitespace().collect();
+    let is_valid = !scopes.is_empty()
+        && text.len() <= 8192
+        && scopes
+            .iter()
+            .all(|scope| scope.bytes().all(|byte| byte.is_ascii_graphic()));
+    is_valid.then(|| scopes.join(" ").into())
 }
 
 #[cfg(test)]

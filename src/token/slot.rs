@@ -334,7 +334,7 @@ impl Slot {
             result.outcome(),
             took,
         );
-        result.log(&self.key);
+        result.log(&self.key, source);
         if let FetchResult::Failed(error) = result {
             let recent = self.shared.metrics.recent();
             recent.not_fetched(&self.key, &error.problem());

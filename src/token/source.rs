@@ -240,7 +240,7 @@ impl TokenSources {
     /// Returns the sources that may know a fact. For an e-mail address, this is only the principal's source.
     pub(super) fn knowing(&self, fact: Fact<'_>) -> impl Iterator<Item = &dyn TokenSource> {
         let (one, all) = match fact {
-            Fact::Email(principal) => (self.of(principal), None),
+            Fact::Email(principal) | Fact::Scopes(principal) => (self.of(principal), None),
             _ => (None, Some(self.iter())),
         };
         one.into_iter().chain(all.into_iter().flatten())

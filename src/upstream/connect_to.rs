@@ -2,6 +2,7 @@
 
 use crate::config::{ConnectHost, ConnectTo};
 use crate::destination::{Host, Origin};
+use crate::policy::{Bypass, EgressProxy};
 
 /// Returns whether an entry matches this origin.
 pub(super) fn redirects(entries: &[ConnectTo], origin: &Origin) -> bool {
@@ -17,6 +18,16 @@ pub(super) fn redirect(entries: &[ConnectTo], origin: &Origin) -> (Host, u16) {
         host.unwrap_or(&origin.host).clone(),
         port.unwrap_or(origin.port),
     )
+}
+
+/// Returns why the origin bypasses the upstream proxy, or `None` if it is called through the proxy.
+pub(crate) fn bypass(
+    proxy: &EgressProxy,
+    entries: &[ConnectTo],
+    origin: &Origin,
+) -> Option<Bypass> {
+    let (host, _) = redirect(entries, origin);
+    proxy.bypass(origin, &host)
 }
 
 fn entry<'a>(entries: &'a [ConnectTo], origin: &Origin) -> Option<&'a ConnectTo> {

@@ -80,7 +80,7 @@ impl Dialer {
     pub(super) fn proxy(&self, origin: &Origin) -> Option<&Arc<UpstreamProxy>> {
         self.proxy
             .as_ref()
-            .filter(|proxy| proxy.egress.bypass(origin).is_none())
+            .filter(|proxy| connect_to::bypass(&proxy.egress, &self.connect_to, origin).is_none())
     }
 
     /// Returns whether requests to this target are sent to a proxy in absolute form. As in curl, `--connect-to` applies

@@ -36,6 +36,7 @@ use tokio::net::TcpStream;
 
 pub use self::body::UpstreamBody;
 pub(crate) use self::cancellable_body::SendableBody;
+pub(crate) use self::connect_to::bypass;
 pub use self::dial_policy::DialPolicy;
 pub use self::pool::PoolLimits;
 pub(crate) use self::resend::{BufferedBody, SentRequest};

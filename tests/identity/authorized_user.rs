@@ -7,6 +7,7 @@ use super::support::app::text;
 use super::support::google::{Endpoint, Endpoints, Fault, Google, Jwt};
 use super::{IAP, RUN_APP, STORAGE, authorized_user, run_with};
 
+const RUN_APP_CALL: &str = "http://private-424242.us-central1.run.app/";
 const REMEDY: &str = "--impersonate-service-account";
 
 #[tokio::test]
@@ -68,6 +69,42 @@ async fn without_a_scope_explain_says_that_the_login_determines_the_scopes() {
         let of_login = notes.contains("the scopes are those that the login was made with");
         assert_eq!(of_login, options.is_empty(), "{notes}");
     }
+}
+
+#[tokio::test]
+async fn the_access_log_shows_the_scopes_of_a_login_as_explain_does() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let scope = "https://www.googleapis.com/auth/cloud-platform";
+    let rule = format!("storage.googleapis.com=access,scope={scope}");
+    for (options, scopes) in [
+        (&[] as &[&str], json!(null)),
+        (&["--rule", &rule], json!(scope)),
+    ] {
+        let args = [&["--access-log", "all"], options].concat();
+        let sidecar = sidecar(&google, &file, &args).await;
+        called_as(&sidecar).await;
+        let line = sidecar
+            .logged(|line| line["httpRequest"]["status"] == 200)
+            .await;
+        assert_eq!(line["credential"], "access");
+        assert_eq!(line["scopes"], scopes, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_a_failed_fetch_names_its_source_as_the_metrics_do() {
+    let google = Google::start().await;
+    google.always(Endpoint::Token, Fault::invalid_rapt());
+    let sidecar = sidecar(&google, &authorized_user(&google), &[]).await;
+    assert_eq!(call(&sidecar, RUN_APP_CALL).await.status(), 502);
+    let line = sidecar.logged(|line| line["credential"] == "id").await;
+    assert_eq!(line["source"], "authorized_user");
+    // A login has ID tokens for its OAuth client only.
+    let audience = line["audience"].as_str().unwrap();
+    assert!(audience.ends_with(".apps.googleusercontent.com"), "{line}");
+    // The name of the person is not known, and no account of the metadata server is used.
+    assert_eq!(line["account"], json!(null), "{line}");
 }
 
 #[tokio::test]

@@ -245,6 +245,18 @@ async fn a_start_without_credentials_says_so_once_and_names_no_source_of_tokens(
     assert!(!log.contains("tokens come from"), "{log}");
 }
 
+/// `GCE_METADATA_HOST` would have no effect.
+#[tokio::test]
+async fn with_no_gce_check_the_advice_is_to_unset_it() {
+    let advice = "Unset NO_GCE_CHECK if there is one; otherwise run `gcloud auth";
+    for args in [&["check"][..], &["token", URL]] {
+        let set = [var("HOME", "/nonexistent"), var("NO_GCE_CHECK", "true")];
+        let ran = sidentity(args, set).await;
+        assert!(ran.err.contains(advice), "{ran:?}");
+        assert!(!ran.err.contains("GCE_METADATA_HOST"), "{ran:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_silent_metadata_server_delays_the_search_by_one_second() {
     // Accepts connections and never responds.

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::started;
 use super::support::metadata::{Answer, Kind, Metadata, audience_of};
+use super::support::wire::Port;
 
 fn sidentity(args: &[&str], env: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sidentity"))
@@ -152,6 +153,27 @@ async fn the_token_command_prints_the_token_of_a_call() {
 }
 
 #[tokio::test]
+async fn explain_names_the_scopes_of_a_machine_without_cloud_platform() {
+    let metadata = Metadata::start().await;
+    let path = "/computeMetadata/v1/instance/service-accounts/default/scopes";
+    let address = metadata.address().to_string();
+    let env = [("GCE_METADATA_HOST", &*address)];
+    let told = "permits its account only the scopes logging.write, whatever is requested";
+    for (scope, url, is_told) in [
+        ("logging.write", "https://storage.googleapis.com/b", true),
+        ("cloud-platform", "https://storage.googleapis.com/b", false),
+        // The scopes limit access tokens only.
+        ("logging.write", "https://billing.a.run.app/", false),
+    ] {
+        let scope = format!("https://www.googleapis.com/auth/{scope}");
+        metadata.script_path(path, [Answer::ok(&scope)]);
+        let output = sidentity_meanwhile(&["explain", "--json", url], &env).await;
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert_eq!(out(&output).contains(told), is_told, "{}", out(&output));
+    }
+}
+
+#[tokio::test]
 async fn health_and_wait_probe_a_running_sidecar() {
     let (metadata, _service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
@@ -179,6 +201,36 @@ async fn health_and_wait_probe_a_running_sidecar() {
     assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
     let output = sidentity(&["wait", "--max", "300ms", "--admin", &closed_port], &[]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn health_and_wait_do_not_accept_the_answer_of_another_server() {
+    for (status, body) in [("200 OK", "ok\n"), ("200 OK", ""), ("404 Not Found", "no")] {
+        let port = Port::open().await;
+        let address = port.address().to_string();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let serving = tokio::spawn(async move {
+            loop {
+                let mut wire = port.accept().await;
+                wire.head().await;
+                wire.send(&answer).await;
+            }
+        });
+        for args in [
+            &["health", "--admin", &address][..],
+            &["health", "--ready", "--admin", &address],
+            &["wait", "--max", "300ms", "--admin", &address],
+        ] {
+            let output = sidentity_meanwhile(args, &[]).await;
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            let said = format!("something else listens on {address}");
+            assert!(err(&output).contains(&said), "{}", err(&output));
+        }
+        serving.abort();
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,17 @@ async fn idle_connections_do_not_delay_the_drain() {
     }
 }
 
+/// The drain ends before no request was in flight for a second.
+#[tokio::test]
+async fn a_short_drain_without_requests_reports_none_that_is_cut_off() {
+    let (_metadata, _service, mut sidecar) = started(&["--drain-timeout", "300ms"]).await;
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+    let log = format!("{:?}", sidecar.log());
+    assert!(log.contains("\"drained\""), "{log}");
+    assert!(!log.contains("cut off"), "{log}");
+}
+
 #[tokio::test]
 async fn an_endless_request_is_cut_off_at_the_end_of_the_drain() {
     let service = Service::start().await;
@@ -85,6 +96,11 @@ async fn an_endless_request_is_cut_off_at_the_end_of_the_drain() {
         "{took:?}"
     );
     assert!(stuck.await.unwrap());
+    let log = sidecar.log();
+    let cut_off = log
+        .iter()
+        .find(|line| line["message"].to_string().contains("cut off"));
+    assert_eq!(cut_off.unwrap()["in_flight"], 1, "{log:?}");
 }
 
 #[tokio::test]

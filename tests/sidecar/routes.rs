@@ -120,6 +120,35 @@ async fn a_redirect_of_the_upstream_leads_back_through_the_route() {
 }
 
 #[tokio::test]
+async fn a_relative_redirect_leads_to_no_other_path_than_the_upstreams() {
+    let service = Service::answering(|seen| {
+        let mut response = reply(302, "");
+        let to = seen.header("x-location").unwrap_or_default();
+        response
+            .headers_mut()
+            .insert("location", to.parse().unwrap());
+        response
+    })
+    .await;
+    let name = "127.0.0.1:0/deep/app";
+    let route = format!("{name}=https://svc.a.run.app/v1");
+    let (_metadata, sidecar) = started_with(&service, &["--route", &route]).await;
+    let route = sidecar.address(name);
+    for (path, told, passed) in [
+        ("/deep/app/x", "y", "/deep/app/y"),
+        ("/deep/app/x", "../y", "https://svc.a.run.app/y"),
+        ("/deep/app", "v1/", "/deep/app/"),
+    ] {
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .header("x-location", told)
+            .body(Bytes::new());
+        let response = send(route, request.unwrap()).await;
+        assert_eq!(response.headers()["location"], passed, "{path} {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_cannot_use_a_route() {
     let (metadata, service, sidecar) = started(&[
         "--route",

@@ -1,5 +1,6 @@
 //! The handling of an upstream's 401 and 403.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::support::app::{proxied, raw, send, text};
+use super::support::google::{Endpoints, Google};
 use super::support::metadata::{Answer, Kind};
 use super::support::service::{Service, reply};
 use super::{beside, started_with};
@@ -121,6 +123,23 @@ async fn a_token_that_stays_the_same_is_not_sent_twice() {
     );
 }
 
+/// A JWT that an account signs is the same within one second.
+#[tokio::test]
+async fn a_self_signed_token_that_was_rejected_is_not_sent_again() {
+    let service = Service::answering(|_| reply(401, "never")).await;
+    let google = Google::start().await;
+    let file = google.service_account(&Endpoints::default()).unwrap();
+    let file = google.file("key.json", &file);
+    let credentials = ["--credentials", file.to_str().unwrap()];
+    let (_metadata, sidecar) = started_with(&service, &credentials).await;
+    assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 401);
+    let seen = service.seen();
+    let tokens = seen.iter().map(|seen| seen.header("authorization"));
+    let distinct: HashSet<_> = tokens.collect();
+    assert!(!distinct.contains(&None));
+    assert_eq!(distinct.len(), seen.len());
+}
+
 #[tokio::test]
 async fn a_second_rejection_is_passed_to_the_app() {
     let service = Service::answering(|_| reply(401, "never")).await;
@@ -172,4 +191,39 @@ async fn a_403_passes_through_and_the_log_names_the_role_to_grant() {
     };
     sidecar.logged(told).await;
     assert_eq!(sidecar.log().iter().filter(|line| told(line)).count(), 1);
+}
+
+/// A machine of Compute Engine limits the scopes of its account, by default to a few.
+#[tokio::test]
+async fn a_403_on_a_machine_with_narrow_scopes_names_them_and_how_to_widen_them() {
+    let service = Service::answering(|_| reply(403, "no")).await;
+    let scope = |name: &str| format!("https://www.googleapis.com/auth/{name}");
+    let narrow = [scope("devstorage.read_only"), scope("logging.write")].join("\n");
+    for (scopes, told) in [
+        (
+            narrow,
+            "only the scopes devstorage.read_only, logging.write.",
+        ),
+        (scope("cloud-platform"), "the scopes are too narrow"),
+    ] {
+        let metadata = super::Metadata::start().await;
+        let path = "/computeMetadata/v1/instance/service-accounts/default/scopes";
+        metadata.script_path(path, [Answer::ok(&scopes)]);
+        let sidecar = beside(&metadata, &service, &[]).await;
+        for _ in 0..2 {
+            assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 403);
+        }
+        let line = sidecar.logged(|line| line["status"] == 403).await;
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains(told), "{message}");
+        let widen = "gcloud compute instances set-service-account";
+        assert_eq!(
+            message.contains(widen),
+            !scopes.contains("cloud-platform"),
+            "{message}"
+        );
+        let asked = metadata.requests(Kind::Other);
+        let asked = asked.iter().filter(|request| request.path == path).count();
+        assert_eq!(asked, 1);
+    }
 }

@@ -108,6 +108,7 @@ fn a_rejection_names_account_audience_header_and_role() {
         account: Some("me@p.iam.gserviceaccount.com"),
         iap: false,
         project: None,
+        machine_scopes: None,
     };
     recent.rejected(&rejection, &CredentialName::default());
     let error = &recent.errors()[0];
@@ -166,6 +167,7 @@ fn two_functions_of_one_host_that_refuse_calls_are_two_errors() {
                 account: None,
                 iap: false,
                 project: None,
+                machine_scopes: None,
             },
             &CredentialName::default(),
         );

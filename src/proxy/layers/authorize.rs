@@ -116,7 +116,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             && account_is_known
             && let Some(token) = slot.ready(Now::at(outbound.record.started().into()))
         {
-            outbound.record.set_token(&header, self.provider.facts());
+            outbound.record.set_token(&header, &self.provider);
             return MaybeBoxed::inner(
                 self.inner
                     .call(authorized(outbound, decision, slot, token, header)),
@@ -144,7 +144,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
                 let fetched = tokio::spawn(async move { facts.email(&Principal::Attached).await });
                 let _ = tokio::time::timeout(ACCOUNT_TIMEOUT, fetched).await;
             }
-            outbound.record.set_token(&header, provider.facts());
+            outbound.record.set_token(&header, &provider);
             inner
                 .call(authorized(outbound, decision, slot, token, header))
                 .await

@@ -23,7 +23,7 @@ use crate::diagnostics::AuthRejection;
 use crate::dns::Priority;
 use crate::error::Error;
 use crate::header_lookup;
-use crate::policy::{CredentialName, Principal, inject};
+use crate::policy::{CredentialName, Principal, TokenKind, inject};
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::request::record::RequestRecord;
@@ -265,6 +265,13 @@ impl<S: ProxyService<Outbound>> RetryContext<S> {
             let project = shared.facts.project_id_if_known();
             let holder = shared.facts.email_if_known(&Principal::Attached);
             let credential = shared.credential.held_by(holder);
+            let may_be_narrow = status == StatusCode::FORBIDDEN
+                && matches!(key.kind, TokenKind::Access { .. })
+                && !credential.is_file();
+            let machine_scopes = match may_be_narrow {
+                true => shared.facts.scopes(&key.principal).await.ok(),
+                false => None,
+            };
             let rejection = AuthRejection {
                 origin: &origin,
                 status,
@@ -273,6 +280,7 @@ impl<S: ProxyService<Outbound>> RetryContext<S> {
                 header: &header,
                 key: &key,
                 account: account.as_deref(),
+                machine_scopes: machine_scopes.as_deref(),
             };
             auth_rejected(&shared.hints, &rejection, &credential, trace);
             let recent = shared.metrics.recent();

@@ -2,8 +2,8 @@
 //! through the proxy again.
 //!
 //! A location at a route's upstream becomes one at the route, and a location at a service becomes one at the service's
-//! name. A redirect from `http` to `https`, after the upgrade to TLS, becomes one to `http`: a tunnel would carry no
-//! token.
+//! name. A path relative to the request is resolved first, because the app's path may have other segments. A redirect
+//! from `http` to `https`, after the upgrade to TLS, becomes one to `http`: a tunnel would carry no token.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,6 +55,8 @@ struct Called {
 struct RoutePaths<'a> {
     prefix: &'a str,
     base: &'a str,
+    /// The path of the request at the upstream.
+    requested: &'a str,
     /// The prefixes of all routes of the listener.
     listener_prefixes: &'a [String],
 }
@@ -137,6 +139,7 @@ impl Called {
             Some(route) => RoutePaths {
                 prefix: &route.route.prefix,
                 base: route.route.upstream.path().trim_end_matches('/'),
+                requested: self.record.destination().map_or("", Destination::path),
                 listener_prefixes: &route.listener_prefixes,
             },
             None => RoutePaths::default(),
@@ -159,11 +162,16 @@ fn relocated(
     (upstream, named): (&Origin, Option<&Origin>),
     host: Option<&str>,
 ) -> Option<HeaderValue> {
-    if location.starts_with(b"/") && !location.starts_with(b"//") {
-        let Some(here) = paths.here(location).filter(|here| !names_host(here)) else {
+    let resolved = match paths.are_the_upstreams() {
+        true => None,
+        false => resolved(paths.requested, location),
+    };
+    let path = resolved.as_deref().unwrap_or(location);
+    if path.starts_with(b"/") && !path.starts_with(b"//") {
+        let Some(here) = paths.here(path).filter(|here| !names_host(here)) else {
             // As it stands, it could lead to another route.
             let elsewhere = upstream.to_string();
-            return HeaderValue::from_bytes(&[elsewhere.as_bytes(), location].concat()).ok();
+            return HeaderValue::from_bytes(&[elsewhere.as_bytes(), path].concat()).ok();
         };
         return (here != location).then(|| HeaderValue::from_bytes(&here).ok())?;
     }
@@ -201,6 +209,13 @@ fn relocated(
 // === impl RoutePaths ===
 
 impl RoutePaths<'_> {
+    /// Returns whether each path of the upstream is the same here.
+    fn are_the_upstreams(&self) -> bool {
+        self.prefix.is_empty()
+            && self.base.is_empty()
+            && self.listener_prefixes.iter().all(String::is_empty)
+    }
+
     /// Returns where the app finds a path of the upstream, with its query and fragment; `None` if the route has no path
     /// for it.
     fn here(&self, target: &[u8]) -> Option<Vec<u8>> {
@@ -213,15 +228,43 @@ impl RoutePaths<'_> {
         let here = [self.prefix.as_bytes(), slash, rest].concat();
         let path = here.split(|byte| matches!(byte, b'?' | b'#')).next();
         let path = String::from_utf8_lossy(path.unwrap_or_default());
-        let is_only_route = self.prefix.is_empty()
-            && self.base.is_empty()
-            && self.listener_prefixes.iter().all(String::is_empty);
         let leads_elsewhere = self
             .listener_prefixes
             .iter()
             .any(|other| other.len() > self.prefix.len() && is_under(&path, other));
-        (is_only_route || !leads_elsewhere && !has_dot_segment(&path)).then_some(here)
+        (self.are_the_upstreams() || !leads_elsewhere && !has_dot_segment(&path)).then_some(here)
     }
+}
+
+/// Resolves a path relative to that of the request (RFC 3986, 5.2.3 and 5.2.4). Returns `None` for any other reference,
+/// and for one that keeps the path.
+fn resolved(requested: &str, reference: &[u8]) -> Option<Vec<u8>> {
+    let end = reference
+        .iter()
+        .position(|byte| matches!(byte, b'?' | b'#'))
+        .unwrap_or(reference.len());
+    let (path, rest) = reference.split_at_checked(end)?;
+    let is_relative = !matches!(path.first(), None | Some(b'/' | b'\\'));
+    let first = path.split(|byte| *byte == b'/').next()?;
+    if !is_relative || first.contains(&b':') {
+        return None;
+    }
+    let folder = requested.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut segments: Vec<&[u8]> = Vec::new();
+    let mut is_folder = false;
+    let folder = folder.as_bytes().split(|byte| *byte == b'/').skip(1);
+    for segment in folder.chain(path.split(|byte| *byte == b'/')) {
+        is_folder = matches!(segment, b"." | b"..");
+        match segment {
+            b"." => {}
+            b".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    if is_folder {
+        segments.push(b"");
+    }
+    Some([b"/", &*segments.join(&b'/'), rest].concat())
 }
 
 /// Returns whether a client would take the first segment of a reference for a host (RFC 3986, 4.2; browsers read `\` as
@@ -281,6 +324,7 @@ mod tests {
         let paths = RoutePaths {
             prefix: listen_prefix,
             base: base.trim_end_matches('/'),
+            requested: "",
             listener_prefixes: &[],
         };
         located(location, &paths, origin)
@@ -304,6 +348,7 @@ mod tests {
             let paths = RoutePaths {
                 prefix,
                 base: upstream.path().trim_end_matches('/'),
+                requested: "",
                 listener_prefixes: &[],
             };
             let relocated = relocated(location.as_bytes(), &paths, (&upstream.origin, None), None);
@@ -380,6 +425,7 @@ mod tests {
             &RoutePaths {
                 prefix: "/billing",
                 base: "/v1",
+                requested: "",
                 listener_prefixes: &[],
             },
             (
@@ -401,6 +447,53 @@ mod tests {
         assert_eq!(at("/v1/x?q").unwrap(), "/billing/x?q");
         assert_eq!(at("/v1").unwrap(), "/billing");
         assert_eq!(at("https://a.run.app/other"), None);
+    }
+
+    #[test]
+    fn a_relative_path_is_resolved_at_the_upstream() {
+        let none: &[String] = &[];
+        let others = &[String::new(), "/b".to_owned()];
+        for (prefix, base, others, requested, location, found) in [
+            ("/p", "/v1", none, "/v1/x/y", "z?q#f", Some("/p/x/z?q#f")),
+            ("/p", "/v1", none, "/v1/x/y", "./", Some("/p/x/")),
+            ("/p", "/v1", none, "/v1/x/y", "..", Some("/p/")),
+            ("/p", "", none, "/x", "../y", Some("/p/y")),
+            ("/p", "", none, "/", "y", Some("/p/y")),
+            ("/p", "/v1", none, "/v1", "y", Some("https://a.run.app/y")),
+            (
+                "/p",
+                "/v1",
+                none,
+                "/v1/x",
+                "../b/secret",
+                Some("https://a.run.app/b/secret"),
+            ),
+            (
+                "/p",
+                "/v1",
+                none,
+                "/v1/x",
+                "%2e%2e/b",
+                Some("https://a.run.app/v1/%2e%2e/b"),
+            ),
+            ("", "", others, "/x/y", "../b", Some("https://a.run.app/b")),
+            ("", "", none, "/x/y", "../b", None),
+            ("/p", "/v1", none, "/v1/x", "?q", None),
+            ("/p", "/v1", none, "/v1/x", "#f", None),
+            ("/p", "/v1", none, "/v1/x", "", None),
+            ("/p", "/v1", none, "/v1/x", "mailto:a", None),
+            ("/p", "/v1", none, "/v1/x", "\\\\a.example", None),
+        ] {
+            let paths = RoutePaths {
+                prefix,
+                base,
+                requested,
+                listener_prefixes: others,
+            };
+            let upstream = Destination::parse("https://a.run.app").unwrap().origin;
+            let located = located(location, &paths, &upstream);
+            assert_eq!(located.as_deref(), found, "{requested} {location}");
+        }
     }
 
     #[test]
@@ -433,6 +526,7 @@ mod tests {
         let paths = RoutePaths {
             prefix: "",
             base: "",
+            requested: "",
             listener_prefixes: &[String::new(), "/b".to_owned()],
         };
         let at = |location| located(location, &paths, &upstream);

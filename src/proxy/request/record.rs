@@ -23,10 +23,10 @@ use crate::error::{Error, ErrorKind, Problem};
 use crate::memory::HeadsFull;
 use crate::policy::Decision;
 use crate::proxy::connection::{ConnectionState, InProgress, TooManyAnswers};
+use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::in_flight::InFlight;
 use crate::proxy::ingress::Ingress;
 use crate::telemetry::{GaugeGuard, TraceContext};
-use crate::token::Facts;
 
 /// The record of one request and its response.
 pub(crate) struct RequestRecord {
@@ -66,8 +66,8 @@ enum Attached {
     /// A token in this header.
     Token {
         header: HeaderName,
-        /// Knows the account of the token, perhaps only once the request has ended.
-        facts: Facts,
+        /// Knows scopes and account of the token, the account perhaps only once the request has ended.
+        provider: Arc<CredentialProvider>,
     },
 }
 
@@ -200,11 +200,11 @@ impl RequestRecord {
     }
 
     /// Records that the request carries a token in this header.
-    pub(crate) fn set_token(&self, header: &HeaderName, facts: &Facts) {
+    pub(crate) fn set_token(&self, header: &HeaderName, provider: &Arc<CredentialProvider>) {
         if self.logs_every_field() {
             let _ = self.attached.set(Attached::Token {
                 header: header.clone(),
-                facts: facts.clone(),
+                provider: provider.clone(),
             });
         }
     }

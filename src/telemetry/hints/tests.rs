@@ -40,6 +40,7 @@ fn line(host: &str, status: u16, key: &TokenKey, account: Option<&str>) -> serde
             account,
             iap: false,
             project: None,
+            machine_scopes: None,
         };
         auth_rejected(
             &RateLimiter::new(),
@@ -146,6 +147,7 @@ fn a_hint_is_logged_once_a_minute_per_status_and_destination() {
                     account: None,
                     iap: false,
                     project: None,
+                    machine_scopes: None,
                 };
                 auth_rejected(&limiter, &rejection, &CredentialName::default(), None);
             }
@@ -171,6 +173,7 @@ fn a_403_after_a_401_and_that_of_another_function_are_logged() {
                     account: None,
                     iap: false,
                     project: None,
+                    machine_scopes: None,
                 },
                 &CredentialName::default(),
                 None,

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tracing::Level;
+
 use super::fetch_task::{FetchPlan, InFlightFetch};
-use crate::error::Error;
+use crate::error::{Error, SourceKind};
 use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Fetch;
 use crate::token::backoff::Backoff;
@@ -208,38 +210,40 @@ impl FetchResult {
         }
     }
 
-    pub(super) fn log(&self, key: &TokenKey) {
+    pub(super) fn log(&self, key: &TokenKey, source: SourceKind) {
         let credential = key.credential().as_str();
-        let account = key.principal.account().unwrap_or("default");
-        let purpose = match &key.kind {
-            TokenKind::Access { scopes } => scopes.join(" "),
-            TokenKind::Id { audience } | TokenKind::Jwt { audience } => audience.to_string(),
+        let account = key.principal.account();
+        let audience = key.audience();
+        let source = source.as_str();
+        let scopes = match &key.kind {
+            TokenKind::Access { scopes } if !scopes.is_empty() => Some(scopes.join(" ")),
+            _ => None,
         };
+        macro_rules! write_event {
+            ($level:expr, [$($advice:ident),*], $($message:tt)+) => {
+                tracing::event!(
+                    $level,
+                    credential, audience, scopes, account, source, $($advice,)* $($message)+
+                )
+            };
+        }
         match self {
             Self::Failed(error) if error.is_repeated => {
-                tracing::debug!(credential, purpose, account, "{}", error.detail());
+                write_event!(Level::DEBUG, [], "{}", error.detail());
             }
             Self::Failed(error) => {
                 let fault = error.fault();
                 let (advice, help) = (fault.advice_of(error.source()), fault.page());
-                tracing::warn!(
-                    credential,
-                    purpose,
-                    account,
-                    advice,
-                    help,
-                    "{}",
-                    error.detail()
-                );
+                write_event!(Level::WARN, [advice, help], "{}", error.detail());
             }
             Self::New { recovered: true } => {
-                tracing::info!(credential, purpose, account, "token: fetching works again");
+                write_event!(Level::INFO, [], "token: fetching works again");
             }
             Self::New { recovered: false } => {
-                tracing::debug!(credential, purpose, account, "token: fetched a new one");
+                write_event!(Level::DEBUG, [], "token: fetched a new one");
             }
             Self::Unchanged => {
-                tracing::debug!(credential, purpose, account, "token: fetched the same one");
+                write_event!(Level::DEBUG, [], "token: fetched the same one");
             }
         }
     }

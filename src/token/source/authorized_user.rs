@@ -143,7 +143,7 @@ impl TokenSource for AuthorizedUserSource {
             Fact::Email(_) => self.file.email.as_deref(),
             Fact::Universe => Some(DEFAULT_UNIVERSE),
             // The quota project may be another one than that of the app's resources.
-            Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
+            Fact::ProjectId | Fact::ProjectNumber | Fact::Region | Fact::Scopes(_) => None,
         };
         Box::pin(std::future::ready(Ok(known.map(str::to_owned))))
     }

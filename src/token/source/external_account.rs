@@ -206,7 +206,7 @@ impl TokenSource for ExternalAccountSource {
             Fact::ProjectNumber => project.filter(|_| is_number),
             Fact::Universe => Some(&self.file.universe),
             // A federated principal has no e-mail address.
-            Fact::Email(_) | Fact::Region => None,
+            Fact::Email(_) | Fact::Region | Fact::Scopes(_) => None,
         };
         Box::pin(std::future::ready(Ok(known.map(|known| known.to_string()))))
     }

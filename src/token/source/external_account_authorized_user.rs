@@ -113,7 +113,11 @@ impl TokenSource for WorkforceUserSource {
         let known = match fact {
             Fact::Universe => Some(&self.file.universe),
             // The quota project may be another one than that of the app's resources.
-            Fact::Email(_) | Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
+            Fact::Email(_)
+            | Fact::ProjectId
+            | Fact::ProjectNumber
+            | Fact::Region
+            | Fact::Scopes(_) => None,
         };
         Box::pin(std::future::ready(Ok(known.map(|known| known.to_string()))))
     }

@@ -412,7 +412,7 @@ impl TokenSource for ImpersonationSource {
                 .or(self.0.global.as_deref())
                 .and_then(project_of)
                 .map(str::to_owned),
-            Fact::ProjectNumber | Fact::Region => None,
+            Fact::ProjectNumber | Fact::Region | Fact::Scopes(_) => None,
         };
         Box::pin(std::future::ready(Ok(known)))
     }

@@ -15,7 +15,7 @@ use super::lateness::check_lateness;
 use super::message::words;
 use super::{FetchFuture, TokenSource};
 use crate::config::MetadataServer;
-use crate::credentials::{NO_METADATA_SERVER, nothing_found};
+use crate::credentials::{NO_METADATA_SERVER, nothing_found, nothing_found_without_server};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
@@ -151,11 +151,13 @@ impl MetadataClient {
             (Fact::Region, Err(error)) if is_missing(&error) => {
                 self.text(&MetadataRequest::zone()).await.map(Some)
             }
+            // Only advice depends on them.
+            (Fact::Scopes(_), answer) => Ok(answer.ok()),
             (_, answer) => answer.map(Some),
         }
     }
 
-    /// Fetches a text of one line.
+    /// Fetches a text.
     async fn text(&self, request: &MetadataRequest) -> Result<String, FetchError> {
         self.request(request, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
@@ -182,7 +184,8 @@ impl MetadataClient {
         } = &*self.0;
         if *disabled {
             if let Some(searched) = searched {
-                return Err(self.nothing_found(searched, NO_METADATA_SERVER));
+                let detail = nothing_found_without_server(searched);
+                return Err(self.nothing_found(TokenFault::Disabled, &detail));
             }
             return Err(FetchError::new(
                 TokenFault::Disabled,
@@ -229,15 +232,15 @@ impl MetadataClient {
                     "the metadata server at {endpoint}: {}",
                     failure.error.reason
                 );
-                Err(self.nothing_found(searched, &why))
+                let detail = nothing_found(searched, &why);
+                Err(self.nothing_found(TokenFault::NothingFound, &detail))
             }
         }
     }
 
     /// Returns the error of a search that found nothing.
-    fn nothing_found(&self, searched: &str, why: &str) -> FetchError {
-        let detail = nothing_found(searched, why);
-        let mut error = FetchError::new(TokenFault::NothingFound, &detail);
+    fn nothing_found(&self, fault: TokenFault, detail: &str) -> FetchError {
+        let mut error = FetchError::new(fault, detail);
         error.is_repeated = self.0.reported.swap(true, Ordering::Relaxed);
         error
     }

@@ -346,7 +346,7 @@ impl TokenSource for ServiceAccountSource {
             Fact::Email(_) => Some(&self.file.email),
             Fact::ProjectId => self.file.project.as_ref(),
             Fact::Universe => Some(&self.file.universe),
-            Fact::ProjectNumber | Fact::Region => None,
+            Fact::ProjectNumber | Fact::Region | Fact::Scopes(_) => None,
         };
         Box::pin(std::future::ready(Ok(known.map(ToString::to_string))))
     }

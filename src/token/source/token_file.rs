@@ -87,7 +87,7 @@ impl TokenSource for TokenFile {
             Fact::Email(_) => Some(EMAIL),
             Fact::ProjectId => Some("file-project"),
             Fact::Region => Some("nowhere"),
-            Fact::ProjectNumber | Fact::Universe => None,
+            Fact::ProjectNumber | Fact::Scopes(_) | Fact::Universe => None,
         };
         Box::pin(async move { Ok(known.map(str::to_owned)) })
     }

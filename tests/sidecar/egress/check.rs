@@ -105,3 +105,31 @@ fn an_unusable_proxy_is_an_error_on_one_line() {
         "{err}"
     );
 }
+
+#[test]
+fn explain_says_that_connect_to_on_this_machine_bypasses_a_remote_proxy() {
+    let env = [
+        ("GCE_METADATA_HOST", "127.0.0.1:1"),
+        ("SIDENTITY_UPSTREAM_PROXY", "http://proxy.example:3128"),
+        (
+            "SIDENTITY_CONNECT_TO",
+            "a.example::127.0.0.1:8443 b.example::c.example:",
+        ),
+    ];
+    for (url, says) in [
+        (
+            "https://a.example/",
+            "the call does not use the upstream proxy http://proxy.example:3128: --connect-to leads to this machine",
+        ),
+        (
+            "https://b.example/",
+            "the call uses the upstream proxy http://proxy.example:3128",
+        ),
+    ] {
+        let (status, out, err) = sidentity(&["explain", url], &env);
+        assert_eq!(status, Some(0), "{err}");
+        // An explanation is wrapped.
+        let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(out.contains(says), "{out}");
+    }
+}

@@ -50,6 +50,15 @@ async fn exec_adopts_the_callers_https_proxy_and_hides_its_password() {
 }
 
 #[tokio::test]
+async fn in_exec_the_callers_remote_proxy_is_not_used_for_an_upstream_on_this_machine() {
+    let (metadata, service) = world().await;
+    // No machine has this address, and `--connect-to` of the stage leads to loopback.
+    let env = [("HTTPS_PROXY", "http://192.0.2.1:3128".to_owned())];
+    called(calling(&metadata, &service, &env)).await;
+    assert!(!service.seen().is_empty());
+}
+
+#[tokio::test]
 async fn in_exec_an_option_overrides_the_callers_proxy() {
     let (metadata, service) = world().await;
     let trap = Port::open().await;

@@ -44,12 +44,15 @@ impl RequestRecord {
     fn log(&self, credential: Option<Credential>, code: Code, latency: Duration) {
         let decision = self.decision();
         let attached = match self.attached.get() {
-            Some(Attached::Token { header, facts }) => {
-                token_key(decision).map(|key| (header, facts, key))
+            Some(Attached::Token { header, provider }) => {
+                token_key(decision).map(|key| (header, provider, key))
             }
             Some(Attached::Nothing) | None => None,
         };
-        let email = attached.and_then(|(_, facts, key)| facts.email_if_known(&key.principal));
+        let email =
+            attached.and_then(|(_, provider, key)| provider.facts().email_if_known(&key.principal));
+        let scopes = attached
+            .and_then(|(_, provider, key)| provider.policy().credential_name().scopes_text(key));
         access_log(
             self.access_log,
             &AccessRecord {
@@ -71,6 +74,7 @@ impl RequestRecord {
                 token: attached.map(|(header, _, key)| Carried {
                     key,
                     account: email.as_deref().or_else(|| key.principal.account()),
+                    scopes: scopes.as_deref(),
                     header,
                 }),
                 problem: self.problem(),

@@ -70,6 +70,13 @@ impl MetadataRequest {
                     account: Some(account(principal).to_owned()),
                 };
             }
+            Fact::Scopes(principal) => {
+                return Self {
+                    target: account_path(principal) + "/scopes",
+                    what: fact.what().to_owned(),
+                    account: Some(account(principal).to_owned()),
+                };
+            }
             Fact::ProjectId => "project/project-id",
             Fact::ProjectNumber => "project/numeric-project-id",
             Fact::Region => "instance/region",
