@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
@@ -40,6 +40,8 @@ pin_project! {
 pub(crate) struct Recorded {
     body: ResponseBody,
     record: Arc<RequestRecord>,
+    /// The head is the whole response (RFC 9110, 6.4.1).
+    no_content: bool,
     failed: Option<BoxError>,
 }
 
@@ -83,10 +85,14 @@ where
         let Some(record) = this.record.take() else {
             return Poll::Pending;
         };
-        record.set_answered(response.status());
+        let status = response.status();
+        record.set_answered(status);
+        let no_content =
+            record.is_head() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Poll::Ready(Ok(response.map(|body| Recorded {
             body,
             record,
+            no_content,
             failed: None,
         })))
     }
@@ -110,6 +116,10 @@ impl http_body::Body for Recorded {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.record.transfer().sent(length as u64);
+                // hyper does not poll again after trailers.
+                if frame.is_trailers() {
+                    self.record.transfer().complete();
+                }
             }
             None => self.record.transfer().complete(),
             Some(Err(_)) => {
@@ -145,9 +155,9 @@ impl http_body::Body for Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         // hyper does not poll again after a body of known length has returned all of it, and never polls an empty one.
-        // Over HTTP/2 the end of the stream may be known only now.
+        // Over HTTP/2 the end of the stream may be known only now, or later.
         let left = http_body::Body::size_hint(&self.body).exact();
-        if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
+        if self.no_content || http_body::Body::is_end_stream(&self.body) || left == Some(0) {
             self.record.transfer().complete();
         }
     }
