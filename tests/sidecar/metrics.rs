@@ -178,3 +178,44 @@ async fn a_response_without_content_whose_stream_ends_late_is_not_counted_as_can
         let _ = body.send_data(Bytes::new(), true);
     }
 }
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_counted_by_its_error() {
+    let (port, _metadata, sidecar, _app) = between(&[]).await;
+    for (body, error, count) in [
+        ("Content-Length: 5\r\n\r\nok", "connection_terminated", 1),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nok",
+            "connection_terminated",
+            2,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\nxx\r\n",
+            "http_protocol_error",
+            1,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nokay\r\n0\r\n\r\n",
+            "http_protocol_error",
+            2,
+        ),
+    ] {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", "")).await;
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        upstream.send(format!("HTTP/1.1 200 OK\r\n{body}")).await;
+        // An invalid chunk is the error, although the connection stays open.
+        let open = (error == "http_protocol_error").then_some(upstream);
+        app.rest().await;
+        let line = format!("sidentity_proxy_errors_total{{error=\"{error}\"}} {count}");
+        sidecar.counted(&line).await;
+        let logged = sidecar
+            .log()
+            .iter()
+            .filter(|line| line["error"] == error)
+            .count();
+        assert_eq!(logged, count, "{:#?}", sidecar.log());
+        drop(open);
+    }
+}

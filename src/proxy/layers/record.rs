@@ -13,11 +13,12 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 use tower::layer::layer_fn;
 
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error};
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::LayerResult;
+use crate::upstream::of_interrupted;
 
 /// The layer that records a request until its end.
 #[derive(Clone, Debug)]
@@ -122,11 +123,8 @@ impl http_body::Body for Recorded {
                 }
             }
             None => self.record.transfer().complete(),
-            Some(Err(_)) => {
-                self.record.set_interrupted(&Error::new(
-                    ErrorKind::ConnectionTerminated,
-                    "the upstream closed the connection during its response",
-                ));
+            Some(Err(error)) => {
+                self.record.set_interrupted(&of_interrupted(&**error));
                 // The app received the error: it has not cancelled.
                 self.record.transfer().complete();
             }
