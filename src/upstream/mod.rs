@@ -37,6 +37,7 @@ use tokio::net::TcpStream;
 pub use self::body::UpstreamBody;
 pub(crate) use self::cancellable_body::SendableBody;
 pub use self::dial_policy::DialPolicy;
+pub(crate) use self::expect::expects_continue;
 pub(crate) use self::failure::of_interrupted;
 pub use self::pool::PoolLimits;
 pub(crate) use self::resend::{BufferedBody, SentRequest};

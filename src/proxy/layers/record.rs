@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
@@ -33,6 +33,8 @@ pin_project! {
         #[pin]
         inner: F,
         record: Option<Arc<RequestRecord>>,
+        // The app sends its body after 100, or not at all.
+        expects_continue: bool,
     }
 }
 
@@ -69,6 +71,7 @@ where
     fn call(&self, inbound: Inbound) -> Self::Future {
         RecordFuture {
             record: Some(inbound.record.clone()),
+            expects_continue: inbound.expects_continue(),
             inner: self.inner.call(inbound),
         }
     }
@@ -82,12 +85,20 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
+        let mut response = ready!(this.inner.poll(cx))?;
         let Some(record) = this.record.take() else {
             return Poll::Pending;
         };
         let status = response.status();
         record.set_answered(status);
+        if *this.expects_continue
+            && record.transfer().bytes_received() == 0
+            && status != StatusCode::SWITCHING_PROTOCOLS
+        {
+            // hyper closes the connection, because it cannot know whether the body follows (RFC 9110, 10.1.1).
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         let no_content =
             record.is_head() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Poll::Ready(Ok(response.map(|body| Recorded {
