@@ -288,7 +288,11 @@ impl Destination {
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.origin, self.target)
+        match self.target.as_str() {
+            // The target of the whole server is an empty path in a URL (RFC 9112, 3.2.4).
+            "*" => self.origin.fmt(f),
+            target => write!(f, "{}{target}", self.origin),
+        }
     }
 }
 
