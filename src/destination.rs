@@ -74,6 +74,9 @@ pub enum InvalidDestination {
     /// The port is not in the range 1 to 65535.
     #[error("{0:?} is not a port")]
     Port(String),
+    /// The authority has user information. The message does not show it, because it may be a password.
+    #[error("the host has user information before an @ (RFC 9110, 4.2.4): omit it")]
+    UserInfo,
 }
 
 // === impl Scheme ===
@@ -184,6 +187,16 @@ impl fmt::Display for Host {
 impl Origin {
     /// Parses `host[:port]` without user information. `scheme` gives the default port.
     pub fn from_authority(scheme: Scheme, authority: &str) -> Result<Self, InvalidDestination> {
+        Self::from_host_and_port(scheme, authority).map_err(|error| {
+            if authority.contains('@') {
+                InvalidDestination::UserInfo
+            } else {
+                error
+            }
+        })
+    }
+
+    fn from_host_and_port(scheme: Scheme, authority: &str) -> Result<Self, InvalidDestination> {
         let (host, port) = split_port(authority)?;
         Ok(Self {
             scheme,
@@ -275,7 +288,11 @@ impl Destination {
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.origin, self.target)
+        match self.target.as_str() {
+            // The target of the whole server is an empty path in a URL (RFC 9112, 3.2.4).
+            "*" => self.origin.fmt(f),
+            target => write!(f, "{}{target}", self.origin),
+        }
     }
 }
 

@@ -60,9 +60,15 @@ impl Callers {
         for host in hosts {
             let known = host.is_some_and(|text| self.is_known(text));
             if !known {
-                let shown: String = host
-                    .unwrap_or_default()
+                let host = host.unwrap_or_default();
+                // User information may be a password.
+                let (mark, host) = match host.rsplit_once('@') {
+                    Some((_, host)) => ("USER@", host),
+                    None => ("", host),
+                };
+                let shown: String = mark
                     .chars()
+                    .chain(host.chars())
                     .filter(char::is_ascii_graphic)
                     .take(80)
                     .collect();

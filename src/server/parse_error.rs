@@ -82,8 +82,9 @@ pub(super) fn classify(
     })
 }
 
-/// The same as [`classify`], for an HTTP/2 connection.
-pub(super) fn rejected_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
+/// The same as [`classify`], for an HTTP/2 connection. `too_large` says whether a header block exceeded the limit of
+/// field lists.
+pub(super) fn rejected_http2(error: &(dyn StdError + 'static), too_large: bool) -> Option<Error> {
     let full = cause(error, |error: &h2::Error| {
         error.get_io().is_some_and(is_full)
     });
@@ -94,6 +95,11 @@ pub(super) fn rejected_http2(error: &(dyn StdError + 'static)) -> Option<Error> 
     let http2 = cause(error, |error: &h2::Error| {
         error.is_library() && error.is_go_away()
     })?;
+    if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && too_large {
+        // h2 accepts only a number of CONTINUATION frames that depends on the limit.
+        let detail = "the request's field list is too large: the app's HTTP/2 connection was closed (ENHANCE_YOUR_CALM)";
+        return Some(Error::new(ErrorKind::HeadTooLarge, detail));
+    }
     if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
         // h2 does not report which one.
         let detail = "the app's HTTP/2 connection was closed: it reset too many streams before they were processed, or sent too many \

@@ -34,6 +34,8 @@ pub(super) struct WatchedIo<S> {
     highest: u32,
     /// Whether the header block of `highest` is incomplete.
     opening: bool,
+    /// The bytes of that header block, with those of its padding and priority.
+    block: usize,
     streams: Arc<StreamCounts>,
 }
 
@@ -42,6 +44,8 @@ pub(super) struct WatchedIo<S> {
 pub(super) struct StreamCounts {
     connection: Arc<ConnectionState>,
     opened: AtomicUsize,
+    /// The bytes of the largest header block so far.
+    largest_block: AtomicUsize,
     /// Whether a frame was written that may be a rejection.
     suspicious: AtomicBool,
     suspects: Mutex<Suspects>,
@@ -83,6 +87,7 @@ impl<S> WatchedIo<S> {
         let streams = Arc::new(StreamCounts {
             connection,
             opened: AtomicUsize::new(0),
+            largest_block: AtomicUsize::new(0),
             suspicious: AtomicBool::new(false),
             suspects: Mutex::default(),
         });
@@ -92,6 +97,7 @@ impl<S> WatchedIo<S> {
             outgoing: FrameReader::default(),
             highest: 0,
             opening: false,
+            block: 0,
             streams: streams.clone(),
         };
         (io, streams)
@@ -103,9 +109,16 @@ impl<S> WatchedIo<S> {
                 HEADERS if frame.stream > self.highest && frame.stream % 2 == 1 => {
                     self.highest = frame.stream;
                     self.opening = true;
+                    self.block = 0;
                 }
                 HEADERS | CONTINUATION => {}
                 _ => continue,
+            }
+            self.block = self.block.saturating_add(frame.length as usize);
+            if self.block > self.streams.largest_block.load(Ordering::Relaxed) {
+                self.streams
+                    .largest_block
+                    .store(self.block, Ordering::Relaxed);
             }
             if self.opening && frame.flags & END_HEADERS != 0 {
                 self.opening = false;
@@ -250,6 +263,11 @@ impl StreamCounts {
         rejected
             .filter_map(|(_, rejection)| rejection.error())
             .collect()
+    }
+
+    /// Returns the bytes of the largest header block that was received, even if it is incomplete.
+    pub(super) fn largest_block(&self) -> usize {
+        self.largest_block.load(Ordering::Relaxed)
     }
 
     /// Returns the connection that is served over the stream.

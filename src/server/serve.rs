@@ -165,12 +165,15 @@ pub(super) async fn serve<S, F>(
             let io = TokioIo::new(io);
             watchdog.set_protocol(protocol, Some(limits.server.idle.clone()));
             let connection = http2_builder(http, &limits.server).serve_connection(io, service);
-            let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
+            let limit = http.header_list as usize;
+            let connection = streams
+                .clone()
+                .of(connection, |error| malformed(Version::HTTP_2, &error));
             let ended = limits.drive(&mut watchdog, pin!(connection)).await;
             // For the contents of its tunnels, which may not read.
             limits.state.client_gone();
             if let Err(Some(error)) = ended
-                && let Some(error) = rejected_http2(&error)
+                && let Some(error) = rejected_http2(&error, streams.largest_block() > limit)
             {
                 malformed(Version::HTTP_2, &error);
             }

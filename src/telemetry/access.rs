@@ -180,7 +180,11 @@ impl fmt::Debug for AccessRecord<'_> {
 
 impl fmt::Display for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.0.origin, self.0.path())?;
+        self.0.origin.fmt(f)?;
+        // The target of the whole server is an empty path in a URL (RFC 9112, 3.2.4).
+        if self.0.path() != "*" {
+            f.write_str(self.0.path())?;
+        }
         match self.0.query() {
             Some(_) => f.write_str("?…"),
             None => Ok(()),

@@ -8,8 +8,10 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::code::Code;
 use super::counts::Counts;
+use super::metrics::ErrorCounters;
 use super::rate_limit::LogThrottle;
 use crate::diagnostics::{History, Latencies, RecentErrors, RequestOutcome};
+use crate::error::ErrorKind;
 use crate::policy::Credential;
 
 /// The credentials that label a request. A denied request counts as `none`.
@@ -20,6 +22,7 @@ const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Creden
 pub struct ListenerMetrics {
     name: Arc<str>,
     counters: Arc<ListenerCounters>,
+    errors: Arc<ErrorCounters>,
     recent: Arc<RecentErrors>,
     rejections: LogThrottle,
 }
@@ -62,11 +65,13 @@ impl ListenerMetrics {
     pub(super) fn new(
         name: &str,
         counters: Arc<ListenerCounters>,
+        errors: Arc<ErrorCounters>,
         recent: Arc<RecentErrors>,
     ) -> Self {
         Self {
             name: name.into(),
             counters,
+            errors,
             recent,
             rejections: LogThrottle::default(),
         }
@@ -96,6 +101,11 @@ impl ListenerMetrics {
         if let Some(took) = took {
             self.counters.latencies.count(took);
         }
+    }
+
+    /// Counts an error after the head of a response. Errors that became a response are counted where that is made.
+    pub(crate) fn interrupted(&self, kind: ErrorKind) {
+        self.errors.count(kind);
     }
 
     /// Returns the last errors.

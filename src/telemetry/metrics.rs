@@ -49,7 +49,7 @@ pub struct Metrics {
     durations: HistogramVec,
     in_flight: IntGaugeVec,
     connections: IntGaugeVec,
-    proxy_errors: [IntCounter; ErrorKind::ALL.len()],
+    proxy_errors: Arc<ErrorCounters>,
     skipped: [IntCounter; SkipReason::ALL.len()],
     lookups: [[IntCounter; Lookup::ALL.len()]; 2],
     fetches: IntCounterVec,
@@ -60,6 +60,18 @@ pub struct Metrics {
     auth_rejected: [IntCounter; 2],
     history: Arc<History>,
     recent: Arc<RecentErrors>,
+}
+
+/// The errors of the sidecar, one counter for each kind.
+#[derive(Debug)]
+pub(super) struct ErrorCounters([IntCounter; ErrorKind::ALL.len()]);
+
+// === impl ErrorCounters ===
+
+impl ErrorCounters {
+    pub(super) fn count(&self, kind: ErrorKind) {
+        bump(&self.0, kind as usize);
+    }
 }
 
 // === impl Metrics ===
@@ -95,7 +107,7 @@ impl Metrics {
         let proxy_errors = counters(
             &registry,
             "sidentity_proxy_errors_total",
-            "Requests that the sidecar answered itself, by the error of Proxy-Status.",
+            "Requests that the sidecar answered itself, and responses that broke off, by the error of Proxy-Status.",
             &["error"],
         );
         let skipped = counters(
@@ -168,8 +180,10 @@ impl Metrics {
         init_fetches(&fetches, SourceKind::Metadata);
         Self {
             malformed: LineLimit::default(),
-            proxy_errors: ErrorKind::ALL
-                .map(|kind| proxy_errors.with_label_values(&[kind.row().proxy_status])),
+            proxy_errors: Arc::new(ErrorCounters(
+                ErrorKind::ALL
+                    .map(|kind| proxy_errors.with_label_values(&[kind.row().proxy_status])),
+            )),
             skipped: SkipReason::ALL.map(|reason| skipped.with_label_values(&[reason.as_str()])),
             lookups: tokens.map(|token| {
                 Lookup::ALL.map(|outcome| lookups.with_label_values(&[token, outcome.as_str()]))
@@ -207,12 +221,17 @@ impl Metrics {
                 self.history.clone(),
             ))
         });
-        ListenerMetrics::new(name, counters.clone(), self.recent.clone())
+        ListenerMetrics::new(
+            name,
+            counters.clone(),
+            self.proxy_errors.clone(),
+            self.recent.clone(),
+        )
     }
 
-    /// Counts a request that the sidecar answered itself.
+    /// Counts an error of the sidecar.
     pub(crate) fn proxy_error(&self, kind: ErrorKind) {
-        bump(&self.proxy_errors, kind as usize);
+        self.proxy_errors.count(kind);
     }
 
     /// Returns whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed

@@ -178,7 +178,8 @@ impl<B: SendableBody> Body for CancellableBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Some(content) => content.size_hint(),
-            None => SizeHint::with_exact(0),
+            // hyper would add a length of 0 to a request over HTTP/2 with any but a few methods.
+            None => SizeHint::default(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Expectation<B> {
 impl<B: SendableBody> Expectation<B> {
     /// Takes the body out of a request with `Expect: 100-continue`. Returns `None` for other requests and empty bodies.
     pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Option<Self> {
-        if !expects(request.headers()) {
+        if !expects_continue(request.headers()) {
             return None;
         }
         let (body, sender) = request.body_mut().hold()?;
@@ -70,7 +70,8 @@ impl<B: SendableBody> Expectation<B> {
     }
 }
 
-fn expects(headers: &HeaderMap) -> bool {
+/// Returns whether the body follows only after a 100.
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     header_lookup::values(headers, &EXPECT)
         .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -309,6 +309,27 @@ pub(super) fn of_body(error: hyper::Error) -> io::Error {
     io::Error::new(kind, error)
 }
 
+/// Returns the error of a response whose body failed with an error of [`of_body`].
+pub(crate) fn of_interrupted(error: &(dyn StdError + 'static)) -> Error {
+    let io = error.downcast_ref::<io::Error>();
+    let hyper = io.and_then(|error| error.get_ref()?.downcast_ref::<hyper::Error>());
+    let (kind, detail) = match (io.map(io::Error::kind), hyper.map(cause)) {
+        (_, Some(Cause::Tls(_))) => (
+            ErrorKind::TlsProtocol,
+            "TLS with the upstream failed during its response",
+        ),
+        (Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput), _) => (
+            ErrorKind::HttpProtocol,
+            "the body of the upstream's response is not valid HTTP",
+        ),
+        _ => (
+            ErrorKind::ConnectionTerminated,
+            "the upstream closed the connection during its response",
+        ),
+    };
+    Error::new(kind, detail)
+}
+
 fn cause(error: &hyper::Error) -> Cause<'_> {
     let mut next = error.source();
     while let Some(error) = next {

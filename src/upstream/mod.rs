@@ -38,6 +38,8 @@ pub use self::body::UpstreamBody;
 pub(crate) use self::cancellable_body::SendableBody;
 pub(crate) use self::connect_to::bypass;
 pub use self::dial_policy::DialPolicy;
+pub(crate) use self::expect::expects_continue;
+pub(crate) use self::failure::of_interrupted;
 pub use self::pool::PoolLimits;
 pub(crate) use self::resend::{BufferedBody, SentRequest};
 pub(crate) use self::retry_after::retry_after;

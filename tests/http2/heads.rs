@@ -165,3 +165,24 @@ async fn a_response_of_the_sidecar_to_head_has_no_content() {
         assert!(content.is_empty() && trailers.is_none(), "{address}");
     }
 }
+
+#[tokio::test]
+async fn a_head_far_over_the_limit_is_reported_as_too_large() {
+    let (_service, _metadata, sidecar) = started().await;
+    let mut builder = h2::client::Builder::new();
+    builder.max_header_list_size(1024 * 1024);
+    let app = app_with(sidecar.proxy(), &builder).await;
+    let mut sent = request("GET", "/");
+    let value = HeaderValue::from_str(&"y".repeat(15_000)).unwrap();
+    for number in 0..60 {
+        let name = http::HeaderName::try_from(format!("x-{number}"));
+        sent.headers_mut().insert(name.unwrap(), value.clone());
+    }
+    let (response, _) = open(&app, sent, true).await;
+    soon(response).await.unwrap_err();
+    let line = sidecar
+        .logged(|line| line["httpRequest"]["status"] == 431)
+        .await;
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains("too large"), "{detail}");
+}

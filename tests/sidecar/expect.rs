@@ -353,3 +353,30 @@ async fn a_slow_token_is_not_a_timeout_of_the_response() {
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert!(body.contains("token: "), "{body}");
 }
+
+#[tokio::test]
+async fn a_final_response_instead_of_100_announces_the_close() {
+    let args = ["--rule", "denied.test=deny"];
+    let (port, _metadata, sidecar, mut app) = between(&args).await;
+    app.send(request(&port, "POST /", EXPECT)).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream
+        .send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+        .await;
+    let (head, body) = app.message().await;
+    assert_eq!(field(&head, "connection"), Some("close"), "{head}");
+    assert_eq!(body, "no");
+    assert_eq!(app.rest().await, "");
+
+    // The sidecar's own response too.
+    let mut app = Wire::open(sidecar.proxy()).await;
+    app.send(format!(
+        "POST http://denied.test/ HTTP/1.1\r\nHost: denied.test\r\n{EXPECT}\r\n"
+    ))
+    .await;
+    let (head, _) = app.message().await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    assert_eq!(field(&head, "connection"), Some("close"), "{head}");
+    assert_eq!(app.rest().await, "");
+}

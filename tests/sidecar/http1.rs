@@ -165,7 +165,7 @@ async fn responses_without_a_body_keep_their_fields_and_the_connection() {
         (
             "GET /e",
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
-            None,
+            Some("99"),
             None,
         ),
         (

@@ -127,3 +127,24 @@ async fn cookie_fields_are_joined_in_order() {
     upstream.send(OK).await;
     assert_eq!(app.message().await.1, "ok");
 }
+
+#[tokio::test]
+async fn the_length_of_a_304_reaches_the_app() {
+    let (port, _metadata, sidecar, mut app) = between(&[]).await;
+    let mut upstream = None;
+    for count in 1..3 {
+        app.send(request(&port, "GET /", "")).await;
+        let wire = match &mut upstream {
+            Some(wire) => wire,
+            none => none.insert(port.accept().await),
+        };
+        wire.head().await;
+        wire.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n")
+            .await;
+        let head = app.head().await;
+        assert!(head.starts_with("HTTP/1.1 304 "), "{head}");
+        assert_eq!(field(&head, "content-length"), Some("5"), "{head}");
+        let line = "sidentity_requests_total{code=\"304\",credential=\"none\",listener=\"proxy\"}";
+        sidecar.counted(&format!("{line} {count}")).await;
+    }
+}

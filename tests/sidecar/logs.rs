@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
+use super::http1::between;
 use super::started;
 use super::support::app::{get, proxied};
 use super::support::metadata::Metadata;
@@ -214,4 +215,26 @@ async fn a_reader_of_the_log_that_stalls_stops_neither_calls_nor_the_end() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(15), child.wait());
     assert!(ended.await.expect("it ends").unwrap().success());
+}
+
+#[tokio::test]
+async fn a_request_for_the_whole_server_is_logged_without_a_path() {
+    let (port, _metadata, sidecar, mut app) = between(&["--access-log", "all"]).await;
+    let at = port.address();
+    app.send(format!(
+        "OPTIONS http://{at} HTTP/1.1\r\nHost: {at}\r\n\r\n"
+    ))
+    .await;
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    assert!(head.starts_with("OPTIONS * HTTP/1.1\r\n"), "{head}");
+    upstream
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    app.message().await;
+    let line = sidecar.logged(|line| line["httpRequest"].is_object()).await;
+    assert_eq!(
+        line["httpRequest"]["requestUrl"],
+        format!("http://{at}").as_str()
+    );
 }

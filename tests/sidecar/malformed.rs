@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::http1::between;
 use super::started;
-use super::support::app::raw;
+use super::support::app::{self, raw, text};
 use super::support::hostile::Hostile;
 use super::support::sidecar::Sidecar;
 use super::support::wire::{Wire, field};
@@ -324,4 +325,43 @@ async fn endless_malformed_requests_do_not_fill_the_log() {
     let lines = sidecar.log().len() - before;
     let most = 12 * (began.elapsed().as_secs() + 2);
     assert!(lines as u64 <= most, "{lines} lines, {suppressed} left out");
+}
+
+#[tokio::test]
+async fn a_password_in_connect_or_host_is_not_shown() {
+    const PASSWORD: &str = "SECRETPW";
+    let args = ["--route", "127.0.0.1:0=http://127.0.0.1:1"];
+    let (_port, _metadata, sidecar, _app) = between(&args).await;
+    let route = sidecar.address("127.0.0.1:0");
+    let proxy = sidecar.proxy();
+    for (at, line, host) in [
+        (proxy, "CONNECT u:SECRETPW@a.test:443", "a.test:443"),
+        (proxy, "CONNECT a.test:443", "u:SECRETPW@a.test:443"),
+        (proxy, "CONNECT a.test:443", "u:SECRETPW@a.test"),
+        (proxy, "GET http://a.test/", "u:SECRETPW@a.test"),
+        (proxy, "GET http://a.test/", "SECRETPW@a.test"),
+        (proxy, "GET http://u:SECRETPW@a..b/", "a.test"),
+        (route, "GET /", "u:SECRETPW@localhost"),
+        (route, "GET http://u:SECRETPW@a..b/", "localhost"),
+    ] {
+        let mut app = Wire::open(at).await;
+        app.send(format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        let (head, body) = app.message().await;
+        assert!(head.starts_with("HTTP/1.1 400 "), "{line} {host}: {head}");
+        assert!(!head.contains(PASSWORD), "{line} {host}: {head}");
+        assert!(!body.contains(PASSWORD), "{line} {host}: {body}");
+    }
+    sidecar
+        .counted(
+            "sidentity_requests_total{code=\"400\",credential=\"none\",listener=\"127.0.0.1:0\"} 2",
+        )
+        .await;
+    for path in ["/", "/status"] {
+        let page = app::get(sidecar.admin(), path).await;
+        assert!(!text(&page).contains(PASSWORD), "{}", text(&page));
+    }
+    let log = sidecar.log();
+    let shown = log.iter().find(|line| line.to_string().contains(PASSWORD));
+    assert_eq!(shown, None);
 }

@@ -247,3 +247,20 @@ async fn an_upstream_cannot_set_the_sidecars_proxy_status() {
         whole(response.body_mut()).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn no_length_is_added_to_a_request_over_http2() {
+    let (_metadata, service, sidecar) = started(&["--upstream-http", "2"]).await;
+    for method in ["GET", "DELETE", "OPTIONS", "PROPFIND", "POST"] {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(format!(
+            "{method} http://storage.googleapis.com/ HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n"
+        ))
+        .await;
+        app.message().await;
+        let seen = service.seen();
+        let seen = seen.last().unwrap();
+        assert_eq!(seen.version, http::Version::HTTP_2);
+        assert_eq!(seen.header("content-length"), None, "{method}");
+    }
+}

@@ -5,9 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
+use super::http1::{between, request};
 use super::support::app::{get, raw, send, text};
+use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
+use super::support::streams::Streams;
+use super::support::wire::Wire;
 use super::{started, started_with};
 
 /// Returns names and labels of all series.
@@ -119,4 +123,99 @@ async fn exactly_the_documented_metric_families_exist() {
         assert!(text(&metrics).contains(&bucket), "{bucket}");
     }
     assert!(text(&metrics).contains("\nprocess_start_time_seconds 1"));
+}
+
+#[tokio::test]
+async fn a_response_with_trailers_is_not_counted_as_cancelled() {
+    let (port, _metadata, sidecar, mut app) = between(&[]).await;
+    let mut upstream = None;
+    for (count, (fields, announced)) in [
+        ("", ""),
+        ("TE: trailers\r\nConnection: TE\r\n", ""),
+        ("", "Trailer: X-T\r\n"),
+        ("TE: trailers\r\nConnection: TE\r\n", "Trailer: X-T\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        app.send(request(&port, "GET /", fields)).await;
+        let wire = match &mut upstream {
+            Some(wire) => wire,
+            none => none.insert(port.accept().await),
+        };
+        wire.head().await;
+        let answer = format!("HTTP/1.1 200 OK\r\n{announced}Transfer-Encoding: chunked\r\n\r\n");
+        wire.send(answer + "2\r\nok\r\n0\r\nX-T: 1\r\n\r\n").await;
+        app.head().await;
+        assert_eq!(app.chunked().await.0, "ok");
+        let line = "sidentity_requests_total{code=\"200\",credential=\"none\",listener=\"proxy\"}";
+        sidecar.counted(&format!("{line} {}", count + 1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_response_without_content_whose_stream_ends_late_is_not_counted_as_cancelled() {
+    let upstream = Streams::start().await;
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let flags = upstream.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let sidecar = Sidecar::start(&metadata, &flags).await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
+        app.send(format!(
+            "{method} http://storage.googleapis.com/ HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n"
+        ))
+        .await;
+        let mut stream = upstream.next().await;
+        let response = Response::builder().status(status).body(()).unwrap();
+        let mut body = stream.begin(response);
+        app.head().await;
+        let line = format!(
+            "sidentity_requests_total{{code=\"{status}\",credential=\"access\",listener=\"proxy\"}} 1"
+        );
+        sidecar.counted(&line).await;
+        let _ = body.send_data(Bytes::new(), true);
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_counted_by_its_error() {
+    let (port, _metadata, sidecar, _app) = between(&[]).await;
+    for (body, error, count) in [
+        ("Content-Length: 5\r\n\r\nok", "connection_terminated", 1),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nok",
+            "connection_terminated",
+            2,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\nxx\r\n",
+            "http_protocol_error",
+            1,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nokay\r\n0\r\n\r\n",
+            "http_protocol_error",
+            2,
+        ),
+    ] {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", "")).await;
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        upstream.send(format!("HTTP/1.1 200 OK\r\n{body}")).await;
+        // An invalid chunk is the error, although the connection stays open.
+        let open = (error == "http_protocol_error").then_some(upstream);
+        app.rest().await;
+        let line = format!("sidentity_proxy_errors_total{{error=\"{error}\"}} {count}");
+        sidecar.counted(&line).await;
+        let logged = sidecar
+            .log()
+            .iter()
+            .filter(|line| line["error"] == error)
+            .count();
+        assert_eq!(logged, count, "{:#?}", sidecar.log());
+        drop(open);
+    }
 }

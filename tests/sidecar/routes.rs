@@ -657,3 +657,33 @@ async fn a_request_for_exactly_the_prefix_gets_no_further_slash() {
         assert_eq!(service.seen().last().unwrap().target, sent, "{path}");
     }
 }
+
+#[tokio::test]
+async fn every_location_of_a_redirect_is_kept() {
+    let service = Service::answering(|_| {
+        let mut response = reply(302, "");
+        for location in [
+            "https://svc.a.run.app/one",
+            "https://elsewhere.example.com/",
+            "https://svc.a.run.app/two",
+        ] {
+            let headers = response.headers_mut();
+            headers.append("location", location.parse().unwrap());
+        }
+        response
+    })
+    .await;
+    let route = format!("{ROUTE}=https://svc.a.run.app");
+    let (_metadata, sidecar) = started_with(&service, &["--route", &route]).await;
+    let address = sidecar.address(ROUTE);
+    let response = get(address, "/").await;
+    let locations: Vec<_> = response.headers().get_all("location").iter().collect();
+    assert_eq!(
+        locations,
+        [
+            &*format!("http://{address}/one"),
+            "https://elsewhere.example.com/",
+            &*format!("http://{address}/two"),
+        ]
+    );
+}

@@ -399,3 +399,32 @@ impl ResetWire {
         self.0.set_zero_linger().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_websocket_whose_token_was_revoked_gets_a_new_one() {
+    let args = ["--rule", "127.0.0.1=access,plaintext=allow"];
+    let (port, metadata, _sidecar, mut app) = between(&args).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    app.send(request(&port, "GET /chat", HANDSHAKE)).await;
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    assert_eq!(field(&head, "authorization"), Some("Bearer T1"), "{head}");
+    upstream
+        .send("HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+        .await;
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    assert_eq!(field(&head, "authorization"), Some("Bearer T2"), "{head}");
+    assert_eq!(field(&head, "upgrade"), Some("websocket"), "{head}");
+    assert_eq!(field(&head, "connection"), Some("upgrade"), "{head}");
+    upstream.send(SWITCHED).await;
+    let answer = app.head().await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    app.send(PING).await;
+    assert_eq!(upstream.some(PING.len()).await, PING);
+    upstream.send(PONG).await;
+    assert_eq!(app.some(PONG.len()).await, PONG);
+}

@@ -186,7 +186,6 @@ impl TunnelOpener {
                 Ok(upstream) => join(decided.record.transfer(), app, upstream).await,
                 Err(error) => {
                     decided.record.set_interrupted(&error);
-                    self.metrics.proxy_error(error.kind());
                     tracing::debug!(%origin, error = ?error, "a tunnel could not be opened");
                 }
             }

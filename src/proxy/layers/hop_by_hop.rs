@@ -125,10 +125,21 @@ where
             }
             if *this.http2 {
                 header_lookup::detach(response.headers_mut());
+            } else if response.status() == StatusCode::NOT_MODIFIED
+                && let Some(length) = described_length(&response)
+            {
+                *response.body_mut() = ResponseBody::Described(length);
             }
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// Returns the length of content that the upstream describes and does not send.
+fn described_length(response: &Response<ResponseBody>) -> Option<u64> {
+    let length = response.headers().get(header::CONTENT_LENGTH)?;
+    let length = length.to_str().ok()?.parse().ok()?;
+    response.body().is_end_stream().then_some(length)
 }
 
 /// Returns whether an HTTP/1.0 client knows the length of the content from the head.

@@ -242,7 +242,7 @@ fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
 fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
     let authority = uri.authority().map_or("", |a| a.as_str());
     let origin = Origin::from_authority(Scheme::Https, authority)
-        .map_err(|error| bad(format!("CONNECT {error}")))?;
+        .map_err(|error| bad(format!("CONNECT: {error}")))?;
     let port = uri.authority().and_then(|authority| authority.port());
     if uri.scheme().is_some() || port.is_none() {
         return Err(bad(format!(

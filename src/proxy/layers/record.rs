@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
 use tower::layer::layer_fn;
 
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error};
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::LayerResult;
+use crate::upstream::of_interrupted;
 
 /// The layer that records a request until its end.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pin_project! {
         #[pin]
         inner: F,
         record: Option<Arc<RequestRecord>>,
+        // The app sends its body after 100, or not at all.
+        expects_continue: bool,
     }
 }
 
@@ -40,6 +43,8 @@ pin_project! {
 pub(crate) struct Recorded {
     body: ResponseBody,
     record: Arc<RequestRecord>,
+    /// The head is the whole response (RFC 9110, 6.4.1).
+    no_content: bool,
     failed: Option<BoxError>,
 }
 
@@ -66,6 +71,7 @@ where
     fn call(&self, inbound: Inbound) -> Self::Future {
         RecordFuture {
             record: Some(inbound.record.clone()),
+            expects_continue: inbound.expects_continue(),
             inner: self.inner.call(inbound),
         }
     }
@@ -79,14 +85,26 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
+        let mut response = ready!(this.inner.poll(cx))?;
         let Some(record) = this.record.take() else {
             return Poll::Pending;
         };
-        record.set_answered(response.status());
+        let status = response.status();
+        record.set_answered(status);
+        if *this.expects_continue
+            && record.transfer().bytes_received() == 0
+            && status != StatusCode::SWITCHING_PROTOCOLS
+        {
+            // hyper closes the connection, because it cannot know whether the body follows (RFC 9110, 10.1.1).
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        let no_content =
+            record.is_head() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Poll::Ready(Ok(response.map(|body| Recorded {
             body,
             record,
+            no_content,
             failed: None,
         })))
     }
@@ -110,13 +128,14 @@ impl http_body::Body for Recorded {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.record.transfer().sent(length as u64);
+                // hyper does not poll again after trailers.
+                if frame.is_trailers() {
+                    self.record.transfer().complete();
+                }
             }
             None => self.record.transfer().complete(),
-            Some(Err(_)) => {
-                self.record.set_interrupted(&Error::new(
-                    ErrorKind::ConnectionTerminated,
-                    "the upstream closed the connection during its response",
-                ));
+            Some(Err(error)) => {
+                self.record.set_interrupted(&of_interrupted(&**error));
                 // The app received the error: it has not cancelled.
                 self.record.transfer().complete();
             }
@@ -145,9 +164,9 @@ impl http_body::Body for Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         // hyper does not poll again after a body of known length has returned all of it, and never polls an empty one.
-        // Over HTTP/2 the end of the stream may be known only now.
+        // Over HTTP/2 the end of the stream may be known only now, or later.
         let left = http_body::Body::size_hint(&self.body).exact();
-        if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
+        if self.no_content || http_body::Body::is_end_stream(&self.body) || left == Some(0) {
             self.record.transfer().complete();
         }
     }

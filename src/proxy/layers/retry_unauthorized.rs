@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Response, StatusCode, Uri, header};
 use hyper::service::Service;
+use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use tower::Layer;
 use tower::layer::layer_fn;
@@ -75,6 +76,8 @@ pub(crate) struct RetryContext<S> {
     destination: Destination,
     by_service_name: bool,
     upgraded_to_tls: bool,
+    /// The app's connection, if the request is for an upgrade.
+    upgrade: Option<OnUpgrade>,
     dns_priority: Priority,
     /// Names the host that the app called, if there is no `Host`.
     uri: Option<Uri>,
@@ -118,8 +121,7 @@ impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
             skipped,
         });
         let retry = injected.map(|injected| {
-            // An upgrade cannot be sent again.
-            outbound.keep_copy = !outbound.wants_upgrade;
+            outbound.keep_copy = true;
             Box::new(RetryContext::new(self.shared.clone(), injected, &outbound))
         });
         RetryUnauthorizedFuture::First {
@@ -183,6 +185,10 @@ impl<S> RetryContext<S> {
             destination: outbound.destination.clone(),
             by_service_name: outbound.by_service_name,
             upgraded_to_tls: outbound.upgraded_to_tls,
+            upgrade: outbound
+                .wants_upgrade
+                .then(|| outbound.request.extensions().get::<OnUpgrade>().cloned())
+                .flatten(),
             dns_priority: outbound.dns_priority,
             uri: (!has_host).then(|| outbound.request.uri().clone()),
         }
@@ -229,12 +235,16 @@ impl<S: ProxyService<Outbound>> RetryContext<S> {
         if let Some(uri) = self.uri.take() {
             *request.uri_mut() = uri;
         }
+        let wants_upgrade = self.upgrade.is_some();
+        if let Some(upgrade) = self.upgrade.take() {
+            request.extensions_mut().insert(upgrade);
+        }
         let outbound = Outbound {
             request,
             record: self.record.clone(),
             destination: self.destination.clone(),
             by_service_name: self.by_service_name,
-            wants_upgrade: false,
+            wants_upgrade,
             upgraded_to_tls: self.upgraded_to_tls,
             dns_priority: self.dns_priority,
             keep_copy: false,

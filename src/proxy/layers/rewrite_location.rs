@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::header::Entry;
 use http::{HeaderValue, Response, header};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
@@ -119,10 +120,13 @@ where
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(called) = this.called
             && (response.status().is_redirection() || !called.redirects_only)
-            && let Some(location) = response.headers().get(header::LOCATION)
-            && let Some(here) = called.relocated(location.as_bytes())
+            && let Entry::Occupied(mut locations) = response.headers_mut().entry(header::LOCATION)
         {
-            response.headers_mut().insert(header::LOCATION, here);
+            for location in locations.iter_mut() {
+                if let Some(here) = called.relocated(location.as_bytes()) {
+                    *location = here;
+                }
+            }
         }
         Poll::Ready(Ok(response))
     }

@@ -20,6 +20,9 @@ use crate::upstream::{self, BufferedBody, SentRequest};
 /// The body of a response.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
+    /// Content of this length, which the head describes and which is not sent (RFC 9110, 8.6). hyper writes the length
+    /// of a 304 over HTTP/1.1 only if there is a body.
+    Described(u64),
     /// Streamed from the upstream.
     Upstream {
         /// The content.
@@ -140,7 +143,7 @@ impl ResponseBody {
     pub(crate) fn take_sent(&mut self) -> Option<Box<SentRequest<RequestBody>>> {
         match self {
             Self::Upstream { sent, .. } => sent.take(),
-            Self::Text(_) => None,
+            Self::Described(_) | Self::Text(_) => None,
         }
     }
 
@@ -180,6 +183,7 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
+            Self::Described(_) => Poll::Ready(None),
             Self::Upstream { body, .. } => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
@@ -189,6 +193,7 @@ impl http_body::Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Described(_) => false,
             Self::Upstream { body, .. } => body.is_end_stream(),
             Self::Text(text) => text.is_empty(),
         }
@@ -196,6 +201,7 @@ impl http_body::Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Described(length) => SizeHint::with_exact(*length),
             Self::Upstream { body, .. } => body.size_hint(),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
         }

@@ -13,7 +13,7 @@ pub(crate) mod transfer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderName, Request};
+use http::{HeaderName, Request, Version};
 
 use self::body::RequestBody;
 use self::record::RequestRecord;
@@ -22,6 +22,7 @@ use crate::destination::Destination;
 use crate::dns::Priority;
 use crate::policy::{CredentialGrant, Decision, SkipReason};
 use crate::token::{Slot, Token};
+use crate::upstream::expects_continue;
 
 /// The connection of an app that a request came on.
 #[derive(Clone, Debug)]
@@ -146,6 +147,17 @@ pub(crate) struct Outbound {
     pub(crate) dns_priority: Priority,
     /// The response must come with a copy of the request, to send it again.
     pub(crate) keep_copy: bool,
+}
+
+// === impl Inbound ===
+
+impl Inbound {
+    /// Returns whether the app sends its body only after a 100 (RFC 9110, 10.1.1).
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.request.version() == Version::HTTP_11
+            && matches!(self.request.body(), RequestBody::Streamed(_))
+            && expects_continue(self.request.headers())
+    }
 }
 
 // === impl Decided ===

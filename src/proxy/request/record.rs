@@ -225,9 +225,11 @@ impl RequestRecord {
         });
     }
 
-    /// Records an error that occurred after the head of the response was sent.
+    /// Records and counts an error that occurred after the head of the response was sent.
     pub(crate) fn set_interrupted(&self, error: &Error) {
-        let _ = self.interruption.set(error.problem().clone());
+        if self.interruption.set(error.problem().clone()).is_ok() {
+            self.ingress.metrics.interrupted(error.kind());
+        }
     }
 
     /// Returns the bytes of both bodies.

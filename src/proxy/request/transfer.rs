@@ -39,7 +39,7 @@ impl Transfer {
         self.bytes_received().wrapping_add(self.bytes_sent())
     }
 
-    pub(super) fn bytes_received(&self) -> u64 {
+    pub(crate) fn bytes_received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 

@@ -59,6 +59,7 @@ async fn a_page_gets_no_token_by_dns_rebinding() {
         "metadata.google.internal.evil.example",
         "a.tokens.example",
         "user@localhost",
+        "user:SECRETPW@localhost",
         "203.0.113.7",
         "[2001:db8::1]",
         "",
@@ -70,6 +71,8 @@ async fn a_page_gets_no_token_by_dns_rebinding() {
             "{}",
             text(&response)
         );
+        // User information may be a password.
+        assert!(!text(&response).contains("SECRETPW"), "{host}");
     }
     for header in [
         ("origin", "https://evil.example"),
