@@ -6,7 +6,6 @@ mod signals;
 mod supervisor;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 
 use tokio_util::sync::CancellationToken;
@@ -196,19 +195,19 @@ impl SignalLoop {
         for problem in problems {
             tracing::error!(help = problem.id.page(), "{problem}");
         }
+        let denied = |problem: &Diagnostic| problem.to_string().contains("Permission denied");
+        let advice = if self.sandbox.is_on() && problems.iter().any(denied) {
+            ". The sandbox permits a reload to read files only in directories that existed at the start and that the \
+             configuration named: restart to use others, or set --sandbox off"
+        } else {
+            "; correct them and send SIGHUP again"
+        };
         tracing::error!(
             help = LogEntry::NotReloaded.page(),
-            "reload failed ({} problem{}): the previous configuration stays in effect; correct them and send SIGHUP again",
+            "reload failed ({} problem{}): the previous configuration stays in effect{advice}",
             problems.len(),
             if problems.len() == 1 { "" } else { "s" }
         );
-        let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
-        if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {
-            tracing::info!(
-                "the sandbox permits a reload to read files only in directories that the configuration named at the \
-                 start: restart to use others, or set --sandbox off"
-            );
-        }
     }
 }
 
