@@ -368,6 +368,23 @@ async fn an_ended_session_is_explained() {
 }
 
 #[tokio::test]
+async fn an_error_in_a_response_of_status_200_is_named() {
+    let google = Google::start().await;
+    let body = r#"{"error": "invalid_grant", "error_description": "Bad Request"}"#;
+    let fault = Fault::status(200, body).header("content-type", "application/json");
+    google.always(Endpoint::Token, fault);
+    let ran = run_with(&google, &authorized_user(&google), &["token", STORAGE]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    for part in [
+        "oauth2.googleapis.com/token",
+        r#"answered 200 OK: "invalid_grant" "Bad Request""#,
+        "log in again",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_response_without_an_id_token_is_an_error() {
     let google = Google::start().await;
     let without = Fault::edit(|json| {
