@@ -18,7 +18,7 @@ use super::exit::Exit;
 use super::flags::Flags;
 use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
-use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};
+use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, LogFormat, RawConfig};
 use crate::diagnostics::LogEntry;
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
@@ -29,6 +29,16 @@ pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
     let flags = RawConfig::from(flags);
     let config = config::load(&flags, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
+    let format = config.log.format;
+    let ended = start(config, flags, env);
+    match format {
+        // A reader of the log expects an object in each line.
+        LogFormat::Json => ended.map_err(Exit::into_log),
+        LogFormat::Text => ended,
+    }
+}
+
+fn start(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> {
     warn(&config);
     let file = flags.file_path(env);
     // The sandbox must start before the first thread.
