@@ -3,6 +3,7 @@
 mod account;
 mod egress;
 mod how;
+mod intercept;
 mod named;
 mod notes;
 mod own_listeners;
@@ -25,6 +26,7 @@ use crate::policy::{
 pub(crate) use account::account_warning;
 pub(crate) use egress::Egress;
 pub(crate) use how::{EntryPoints, RouteEntry};
+pub(crate) use intercept::Intercept;
 pub(crate) use own_listeners::OwnListeners;
 pub(crate) use requested_url::RequestedUrl;
 
@@ -216,9 +218,8 @@ fn tunnel_denied_by(
     entry_points: &EntryPoints,
 ) -> Option<Arc<str>> {
     let origin = &destination.origin;
-    let is_intercepted = entry_points.intercept
-        && origin.host.name().is_some()
-        && policy.may_grant(origin, universe);
+    let is_intercepted =
+        entry_points.intercept.covers(&origin.host) && policy.may_grant(origin, universe);
     if origin.scheme == Scheme::Http || is_intercepted {
         return None;
     }

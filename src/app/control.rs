@@ -177,7 +177,10 @@ impl Control {
         });
         strange
             .map(|domain| {
-                format!("--intercept: TLS of CONNECT to {domain}, which the CA does not cover")
+                format!(
+                    "--intercept for {domain} takes effect after a restart, because the CA was created at the start; \
+                     until then a CONNECT tunnel to it carries no token"
+                )
             })
             .collect()
     }

@@ -24,11 +24,19 @@ pub(crate) fn configured_entry_points(config: &Config) -> explain::EntryPoints {
         Some(listener(address, route.on_ipv6))
     });
     let own = proxy.into_iter().chain(admin).chain(routes);
-    entry_points(config, own.flatten().flatten().collect())
+    let intercept = match config.intercept {
+        Some(_) => explain::Intercept::at_start(),
+        None => explain::Intercept::default(),
+    };
+    entry_points(config, own.flatten().flatten().collect(), intercept)
 }
 
 /// Returns the entry points of calls, for explanations. `own` are the addresses of all listeners.
-pub(super) fn entry_points(config: &Config, own: Vec<SocketAddr>) -> explain::EntryPoints {
+pub(super) fn entry_points(
+    config: &Config,
+    own: Vec<SocketAddr>,
+    intercept: explain::Intercept,
+) -> explain::EntryPoints {
     let dial_policy = DialPolicy {
         own,
         ..DialPolicy::default()
@@ -50,7 +58,7 @@ pub(super) fn entry_points(config: &Config, own: Vec<SocketAddr>) -> explain::En
     explain::EntryPoints {
         own: explain::OwnListeners::new(move |origin| dial_policy.leads_here(&connect_to, origin)),
         proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
-        intercept: config.intercept.is_some(),
+        intercept,
         ca_dir: config
             .intercept
             .as_ref()

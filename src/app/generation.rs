@@ -8,6 +8,7 @@ use super::sockets::BoundAddrs;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Config, Listen, PassOrDeny, Route};
 use crate::diagnostics::startup::{self, ConfigSummary, RouteSummary};
+use crate::explain::Intercept;
 use crate::proxy::{
     CredentialProvider, ForwardProxy, InFlight, Ingress, IngressKind, Interception,
     OpenedTunnelSender, RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
@@ -60,6 +61,17 @@ impl Process {
         )
     }
 
+    /// Returns the interception, for explanations.
+    fn intercept(&self) -> Intercept {
+        match &self.interception {
+            Some(Interception { interceptor, .. }) => {
+                let interceptor = interceptor.clone();
+                Intercept::on(move |host| interceptor.covers(host))
+            }
+            None => Intercept::default(),
+        }
+    }
+
     fn ingress(&self, name: Arc<str>, kind: IngressKind) -> Arc<Ingress> {
         Arc::new(Ingress {
             metrics: Arc::new(self.metrics.listener(&name)),
@@ -107,7 +119,11 @@ impl Generation {
                 metrics: process.metrics.clone(),
                 routes: routes.as_slice().into(),
                 allowed_hosts: config.allowed_hosts.as_slice().into(),
-                entry_points: Arc::new(entry_points(&config, process.bound.addresses())),
+                entry_points: Arc::new(entry_points(
+                    &config,
+                    process.bound.addresses(),
+                    process.intercept(),
+                )),
                 quitquitquit: config.quitquitquit,
                 config,
             },

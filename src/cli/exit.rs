@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{Diagnostic, Escaped};
+use crate::diagnostics::LogEntry;
 
 /// `EX_USAGE` of sysexits(3).
 const USAGE: u8 = 64;
@@ -89,6 +90,18 @@ impl Exit {
             diagnostics: Vec::new(),
             line: Some((label.to_owned(), message)),
         }
+    }
+
+    /// Writes the message of a failure at run time to the log. The exit then has only its status.
+    pub(super) fn into_log(self) -> Self {
+        let Some((_, message)) = &self.line else {
+            return self;
+        };
+        tracing::error!(
+            help = LogEntry::StartFailed.page(),
+            "the start failed: {message}"
+        );
+        Self::silent(self.status)
     }
 
     pub(super) fn report(&self) -> ExitCode {

@@ -6,7 +6,6 @@ mod signals;
 mod supervisor;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use super::exit::Exit;
 use super::flags::Flags;
 use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
-use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};
+use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, LogFormat, RawConfig};
 use crate::diagnostics::LogEntry;
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
@@ -30,6 +29,16 @@ pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
     let flags = RawConfig::from(flags);
     let config = config::load(&flags, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
+    let format = config.log.format;
+    let ended = start(config, flags, env);
+    match format {
+        // A reader of the log expects an object in each line.
+        LogFormat::Json => ended.map_err(Exit::into_log),
+        LogFormat::Text => ended,
+    }
+}
+
+fn start(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> {
     warn(&config);
     let file = flags.file_path(env);
     // The sandbox must start before the first thread.
@@ -196,19 +205,19 @@ impl SignalLoop {
         for problem in problems {
             tracing::error!(help = problem.id.page(), "{problem}");
         }
+        let denied = |problem: &Diagnostic| problem.to_string().contains("Permission denied");
+        let advice = if self.sandbox.is_on() && problems.iter().any(denied) {
+            ". The sandbox permits a reload to read files only in directories that existed at the start and that the \
+             configuration named: restart to use others, or set --sandbox off"
+        } else {
+            "; correct them and send SIGHUP again"
+        };
         tracing::error!(
             help = LogEntry::NotReloaded.page(),
-            "reload failed ({} problem{}): the previous configuration stays in effect; correct them and send SIGHUP again",
+            "reload failed ({} problem{}): the previous configuration stays in effect{advice}",
             problems.len(),
             if problems.len() == 1 { "" } else { "s" }
         );
-        let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
-        if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {
-            tracing::info!(
-                "the sandbox permits a reload to read files only in directories that the configuration named at the \
-                 start: restart to use others, or set --sandbox off"
-            );
-        }
     }
 }
 

@@ -25,6 +25,8 @@ const NOTHING: &str = "# every option has its default: sidentity check --all pri
 /// A key with its value, or a comment: whole lines.
 #[derive(PartialEq)]
 struct Item {
+    /// It is printed also if it equals the default, and is no difference.
+    always: bool,
     /// The mapping that contains it.
     group: Option<&'static str>,
     /// The user wrote the value, and the default depends on the machine: such an item equals no default.
@@ -66,7 +68,7 @@ impl fmt::Display for Yaml<'_> {
         let mut group = None;
         let mut printed = false;
         for item in items(self.config)? {
-            if usual.contains(&item) {
+            if usual.contains(&item) && !item.always {
                 continue;
             }
             if item.group != group
@@ -75,7 +77,7 @@ impl fmt::Display for Yaml<'_> {
                 writeln!(f, "{name}:")?;
             }
             group = item.group;
-            printed = true;
+            printed |= !item.always;
             f.write_str(&item.text)?;
         }
         if printed {
@@ -217,6 +219,16 @@ fn environment(f: &mut Items, config: &Config) {
     if config.credentials.file().is_some() {
         f.comment(&format!("tokens come from {}", config.credentials));
         chains(f, config);
+    } else if config.no_credentials().is_none() {
+        let if_found = match config.credentials.is_certain() {
+            true => "",
+            false => ", if one answers",
+        };
+        // `check` calls no server.
+        f.add_always(&format!(
+            "tokens come from {}{if_found} (account and project: sidentity explain URL)",
+            config.credentials
+        ));
     }
     let metadata = &config.metadata;
     let off = if metadata.disabled {
@@ -243,9 +255,20 @@ fn environment(f: &mut Items, config: &Config) {
 impl Items {
     fn add(&mut self, text: String) {
         self.items.push(Item {
+            always: false,
             group: self.group,
             explicit: self.explicit,
             text,
+        });
+    }
+
+    /// Adds a comment that is always printed.
+    fn add_always(&mut self, text: &str) {
+        self.items.push(Item {
+            always: true,
+            group: None,
+            explicit: self.explicit,
+            text: format!("# {text}\n"),
         });
     }
 

@@ -117,7 +117,7 @@ impl Credentials {
             Some(CredentialFile::ExternalAccount(file)) if file.impersonation.is_none() => {
                 BaseCredential::Federated
             }
-            Some(CredentialFile::ExternalAccountAuthorizedUser(_)) => BaseCredential::Federated,
+            Some(CredentialFile::ExternalAccountAuthorizedUser(_)) => BaseCredential::Workforce,
             _ => BaseCredential::Account,
         }
     }

@@ -110,15 +110,16 @@ pub(crate) fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
 pub(crate) fn nothing_found_without_server(searched: &str) -> String {
     format!(
         "no credentials were found: {searched}; {NO_METADATA_SERVER}. Unset NO_GCE_CHECK if there is one; otherwise run \
-         `gcloud auth application-default login` (then send SIGHUP or restart), or set GOOGLE_APPLICATION_CREDENTIALS"
+         `gcloud auth application-default login` (then restart, or send SIGHUP if gcloud's directory existed at the start), \
+         or set GOOGLE_APPLICATION_CREDENTIALS"
     )
 }
 
 /// Returns the message that the search found nothing, with advice. `why` says why no metadata server was found.
 pub(crate) fn nothing_found(searched: &str, why: &str) -> String {
     format!(
-        "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login` (then send SIGHUP or \
-         restart), or set GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
+        "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login` (then restart, or send \
+         SIGHUP if gcloud's directory existed at the start), or set GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
     )
 }
 

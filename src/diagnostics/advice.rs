@@ -93,7 +93,7 @@ impl TokenFault {
             }
             Self::NothingFound => {
                 "The detail lists what was checked. On a workstation run `gcloud auth application-default login`, \
-                 then send SIGHUP or restart; elsewhere set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or GCE_METADATA_HOST to a metadata \
+                 then restart; elsewhere set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or GCE_METADATA_HOST to a metadata \
                  server."
             }
             Self::NotDelegated => {

@@ -55,6 +55,7 @@ log_entries! {
     ReloadIgnored: "log-reload-ignored", "SIGHUP ignored: shutdown is in progress";
     ServerReloadFailed: "log-server-reload-failed", "SIGHUP: reload failed, the previous credential stays in use: …";
     ServiceNotLocated: "log-service-not-located", "run://…";
+    StartFailed: "log-start-failed", "the start failed: …";
     TokenRejected: "log-token-rejected", "… answered … to an … token: …";
     TunnelWithoutToken: "log-tunnel-without-token", "the CONNECT tunnel to …";
     UnauthenticatedRejected: "log-unauthenticated-rejected", "… answered … to a call without a token";

@@ -8,10 +8,11 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 
 use super::google::{Endpoint, Google, host};
-use super::http_connection::{HttpVersions, RespondFn, Stream, serve_http};
+use super::http_connection::{HttpVersions, RespondFn, Stream, head_deadline, serve_http};
 use super::service::MetadataService;
 
 /// The first byte of a TLS handshake (RFC 8446, 5.1). No HTTP request begins with it.
@@ -31,23 +32,33 @@ pub(super) struct Services {
 pub(super) async fn serve(stream: TcpStream, services: Arc<Services>) {
     // Responses are small, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
-    let mut first = [0];
-    let Ok(1) = stream.peek(&mut first).await else {
+    let head_by = head_deadline();
+    let Ok(Some((stream, tls))) = timeout_at(head_by, open(stream, &services.tls)).await else {
         return;
-    };
-    let tls = first == [HANDSHAKE];
-    let stream: Box<dyn Stream> = match tls {
-        false => Box::new(stream),
-        true => match services.tls.accept(stream).await {
-            Ok(stream) => Box::new(stream),
-            Err(error) => return tracing::debug!(%error, "a TLS handshake failed"),
-        },
     };
     let respond: RespondFn = Box::new(move |request| {
         let services = Arc::clone(&services);
         Box::pin(async move { services.respond(request, tls).await })
     });
-    serve_http(stream, HttpVersions::Http1And2, respond).await;
+    serve_http(stream, HttpVersions::Http1And2, head_by, respond).await;
+}
+
+/// Reads the first byte, and performs the TLS handshake that it begins. Returns the stream, and whether it has TLS.
+async fn open(stream: TcpStream, tls: &TlsAcceptor) -> Option<(Box<dyn Stream>, bool)> {
+    let mut first = [0];
+    let Ok(1) = stream.peek(&mut first).await else {
+        return None;
+    };
+    if first != [HANDSHAKE] {
+        return Some((Box::new(stream), false));
+    }
+    match tls.accept(stream).await {
+        Ok(stream) => Some((Box::new(stream), true)),
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
 }
 
 // === impl Services ===

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use http_connection::{HttpVersions, RespondFn, serve_http};
+pub(crate) use http_connection::{HttpVersions, RespondFn, head_deadline, serve_http};
 pub use identity::ISSUER;
 pub use identity::Identity;
 pub(crate) use identity::{Email, Lifetime, ProjectId, Region};

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::accept::accept;
 use super::caller::Callers;
-use super::http_connection::{HttpVersions, RespondFn, serve_http};
+use super::http_connection::{HttpVersions, RespondFn, head_deadline, serve_http};
 use super::key::hex;
 use super::query_params::QueryParams;
 use super::response::MetadataResponse;
@@ -167,7 +167,13 @@ async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<RealTokenServi
         let service = service.load_full();
         Box::pin(async move { service.respond(&request).await })
     });
-    serve_http(Box::new(stream), HttpVersions::Http1, respond).await;
+    serve_http(
+        Box::new(stream),
+        HttpVersions::Http1,
+        head_deadline(),
+        respond,
+    )
+    .await;
 }
 
 // === impl Replacement ===

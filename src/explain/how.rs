@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::{Case, Egress, OwnListeners, named};
+use super::{Case, Egress, Intercept, OwnListeners, named};
 use crate::destination::{Destination, Host, Origin, Scheme, longest_prefix, upstream_target};
 use crate::policy::{Credential, RuleOptions, ServiceName, is_below};
 
@@ -13,8 +13,8 @@ use crate::policy::{Credential, RuleOptions, ServiceName, is_below};
 pub(crate) struct EntryPoints {
     /// The forward proxy's `HOST:PORT`.
     pub(crate) proxy: Option<String>,
-    /// `--intercept`: the proxy terminates the TLS of destinations that get a token.
-    pub(crate) intercept: bool,
+    /// `--intercept`.
+    pub(crate) intercept: Intercept,
     /// `--ca-dir`: the directory of the CA that an app must trust for interception.
     pub(crate) ca_dir: Option<String>,
     /// The routes.
@@ -212,9 +212,14 @@ fn over_https(case: &Case<'_>, entry_points: &EntryPoints, proxy: &str) -> Strin
                 certificates for addresses."
             .to_owned();
     }
-    if !entry_points.intercept {
+    if !entry_points.intercept.is_on() {
         return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, unless --intercept and \
                 --ca-dir DIR are set; sidentity exec -- CMD sets both, and the variables of CMD."
+            .to_owned();
+    }
+    if !entry_points.intercept.covers(&case.destination.origin.host) {
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token until a restart, because the CA \
+                of --intercept, which is created at the start, does not cover this host."
             .to_owned();
     }
     let trusted = match entry_points

@@ -236,8 +236,10 @@ fn roles(principal: &Principal, policy: &Policy, signs: bool) -> Vec<String> {
             let own = impersonated.base.account().unwrap_or(holder);
             let delegates = without_own(chain.delegates(), Some(own)).map(|account| &**account);
             let accounts: Vec<&str> = delegates.chain([chain.target()]).collect();
-            let is_federated = matches!(policy.base(), BaseCredential::Federated)
-                && impersonated.base == Principal::Attached;
+            let is_federated = matches!(
+                policy.base(),
+                BaseCredential::Federated | BaseCredential::Workforce
+            ) && impersonated.base == Principal::Attached;
             let mut notes = of_file.map_or_else(Vec::new, |of_file| file_roles(of_file, false));
             let caller = impersonated.base.name_of(holder);
             notes.extend(chain_roles(caller, &accounts, is_federated && !signs));

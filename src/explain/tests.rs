@@ -81,7 +81,7 @@ fn route(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) ->
 fn entry_points() -> EntryPoints {
     EntryPoints {
         proxy: Some("127.0.0.1:3128".to_owned()),
-        intercept: false,
+        intercept: Intercept::default(),
         ca_dir: None,
         egress: None,
         own: own(),
@@ -514,7 +514,7 @@ fn with_denied_paths(url: &str, entry_points: &EntryPoints) -> Explanation {
 fn an_https_url_of_a_host_with_a_denied_path_is_explained_as_connect_treats_it() {
     let blind = entry_points();
     let intercepted = EntryPoints {
-        intercept: true,
+        intercept: Intercept::at_start(),
         ..entry_points()
     };
     let rejected =

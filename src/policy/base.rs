@@ -30,6 +30,10 @@ const CHOSEN_AUDIENCE: &str = "the audience of a login's ID tokens is the OAuth 
 pub(crate) const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
      (service_account_impersonation_url in the file, --impersonate-service-account, or impersonate= on the route or rule)";
 
+/// Like [`FEDERATED_ID_TOKENS`], for a login of a workforce pool, whose file cannot name an account.
+pub(crate) const WORKFORCE_ID_TOKENS: &str = "a workforce login has no ID tokens of its own: impersonate a service account \
+     (--impersonate-service-account, or impersonate= on the route or rule)";
+
 /// The credential that [`Principal::Attached`] stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum BaseCredential {
@@ -43,6 +47,8 @@ pub(crate) enum BaseCredential {
         /// The client's id.
         client_id: Arc<str>,
     },
+    /// The login of a person of a workforce pool. It has no ID tokens.
+    Workforce,
 }
 
 /// Returns whether this is the OAuth client of gcloud.
@@ -89,6 +95,7 @@ impl BaseCredential {
         match (self, &key.kind) {
             (Self::Account, _) | (_, TokenKind::Access { .. }) => None,
             (Self::Federated, _) => Some(FEDERATED_ID_TOKENS),
+            (Self::Workforce, _) => Some(WORKFORCE_ID_TOKENS),
             (Self::User { client_id }, TokenKind::Id { audience })
                 if HostKind::of(host) != HostKind::Other =>
             {
@@ -113,6 +120,7 @@ impl BaseCredential {
         let client_id = match self {
             Self::Account => return None,
             Self::Federated => return Some(FEDERATED_ID_TOKENS),
+            Self::Workforce => return Some(WORKFORCE_ID_TOKENS),
             Self::User { client_id } => client_id,
         };
         if !rule.pattern.is_serverless() {

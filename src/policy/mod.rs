@@ -31,7 +31,9 @@ mod service;
 mod strictest;
 
 pub(crate) use audience::{HostKind, is_client_id, tagged};
-pub(crate) use base::{BaseCredential, FEDERATED_ID_TOKENS, is_gcloud_client, user_id_tokens};
+pub(crate) use base::{
+    BaseCredential, FEDERATED_ID_TOKENS, WORKFORCE_ID_TOKENS, is_gcloud_client, user_id_tokens,
+};
 pub(crate) use build::{NO_RULE, UNMATCHED_DENY};
 pub(crate) use builtin::DEFAULT_UNIVERSE;
 pub(crate) use builtin::{FUNCTIONS, RUN_APP, is_google_api, is_under};

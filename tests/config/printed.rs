@@ -4,6 +4,13 @@ use sidentity::config::OptionKey;
 
 use crate::Setup;
 
+/// Where tokens come from if nothing names a credential file or a metadata server.
+const PROBED: &str = "# tokens come from the metadata server, if one answers (account and project: sidentity explain URL)\n";
+
+/// Where tokens come from if a variable names a metadata server.
+const CERTAIN: &str =
+    "# tokens come from the metadata server (account and project: sidentity explain URL)\n";
+
 /// Returns a value of the option that is not its default, and a line that `check` prints for it.
 fn sample(option: OptionKey) -> (&'static str, &'static str) {
     match option {
@@ -83,7 +90,7 @@ fn no_upstream_proxy_is_printed_without_an_upstream_proxy() {
         Setup::new().accepted(&["--no-upstream-proxy", "a b,c", "--no-upstream-proxy", ".d"]);
     assert_eq!(
         yaml,
-        "no_upstream_proxy:\n  - a\n  - b\n  - c\n  - \".d\"\n"
+        format!("no_upstream_proxy:\n  - a\n  - b\n  - c\n  - \".d\"\n{PROBED}")
     );
 }
 
@@ -178,6 +185,7 @@ fn the_reference_file_round_trips() {
          # log_format: json (computed on this machine)\n\
          log_level: info\n\
          access_log: errors\n\
+         # tokens come from the metadata server, if one answers (account and project: sidentity explain URL)\n\
          # metadata server: 169.254.169.254:80\n"
     );
     let printed = Setup::new().file(&yaml);
@@ -249,14 +257,15 @@ fn the_output_of_check_all_on_one_machine_does_not_fix_computed_values_on_anothe
 fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
     let setup = Setup::new();
     let none = "# every option has its default: sidentity check --all prints them\n";
-    assert_eq!(setup.accepted(&[]), none);
+    let probed = &*format!("{PROBED}{none}");
+    assert_eq!(setup.accepted(&[]), probed);
     assert_eq!(
         setup.accepted(&["--proxy", "127.0.0.1:3128", "--log-level", "info"]),
-        none
+        probed
     );
     assert_eq!(
-        Setup::new().file(none).accepted(&["--config", "c.yaml"]),
-        none
+        Setup::new().file(probed).accepted(&["--config", "c.yaml"]),
+        probed
     );
     let args = [
         "--route=8081=https://x.run.app",
@@ -285,6 +294,7 @@ fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
          \x20   credential: id\n\
          drain_timeout: 20s\n\
          workers: 3\n\
+         # tokens come from the metadata server (account and project: sidentity explain URL)\n\
          # metadata server: localhost:8980\n"
     );
     // It means the same as the whole output.
@@ -300,13 +310,16 @@ fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
     );
     // On Cloud Run the changed values are the defaults.
     let there = Setup::new().variable("K_SERVICE", "shop");
-    assert_eq!(there.accepted(&[]), none);
+    assert_eq!(there.accepted(&[]), format!("{CERTAIN}{none}"));
     assert!(
         there
             .accepted(&["--all"])
             .contains("# discover: on (computed")
     );
-    assert_eq!(there.accepted(&["--discover", "off"]), "discover: off\n");
+    assert_eq!(
+        there.accepted(&["--discover", "off"]),
+        format!("discover: off\n{CERTAIN}")
+    );
     assert_eq!(
         Setup::new()
             .accepted(&["--proxy", "off", "--route", "1=https://x.run.app"])
@@ -357,6 +370,8 @@ fn the_identity_of_a_rule_is_printed() {
          \x20     - b@p.example\n\
          \x20     - a@p.example\n\
          \x20   token: jwt\n"
+            .to_owned()
+            + PROBED
     );
     let again = Setup::new().file(&yaml).accepted(&["--config", "c.yaml"]);
     assert_eq!(again, yaml);

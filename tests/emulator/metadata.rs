@@ -111,6 +111,41 @@ fn now() -> u64 {
         .as_secs()
 }
 
+/// Time jumps to the next deadline when all wait.
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_complete_first_head_is_closed_after_30_s() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let emulator = emulator().await;
+    for first in [
+        &b""[..],
+        b"GET /computeMetadata/v1/ HTTP/1.1\r\nX: ",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        // The beginning of a TLS handshake.
+        b"\x16\x03\x01",
+    ] {
+        let began = tokio::time::Instant::now();
+        let mut stream = TcpStream::connect(emulator.address).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        let closed = tokio::time::timeout(DAY, stream.read_to_end(&mut Vec::new())).await;
+        // Bytes that were not read make the close a reset.
+        assert!(closed.is_ok(), "{first:?} is still open");
+        let took = began.elapsed().as_secs();
+        assert_eq!(took, 30, "{first:?}");
+    }
+    let mut stream = TcpStream::connect(emulator.address).await.unwrap();
+    let request = format!("GET {V1}/project/project-id HTTP/1.1\r\nHost: x\r\n{FLAVOR}\r\n");
+    for _ in 0..2 {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = vec![0; 4096];
+        let read = stream.read(&mut reply).await.unwrap();
+        let reply = String::from_utf8_lossy(&reply[..read]);
+        assert!(reply.ends_with("example-project"), "{reply}");
+        // A library's pool keeps it for its next request.
+        let silence = tokio::time::timeout(DAY, stream.read(&mut [0])).await;
+        assert!(silence.is_err(), "an idle connection was closed");
+    }
+}
+
 #[tokio::test]
 async fn every_librarys_probe_is_answered() {
     let emulator = emulator().await;

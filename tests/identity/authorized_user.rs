@@ -315,6 +315,25 @@ async fn a_workforce_login_has_no_audience() {
 }
 
 #[tokio::test]
+async fn a_workforce_login_gets_no_advice_about_a_field_that_its_file_cannot_have() {
+    let google = Google::start().await;
+    let file = google.external_account_authorized_user(&Endpoints::default());
+    let route = "--route=8081=https://x-1.us-central1.run.app";
+    for args in [&["check", route] as &[&str], &["token", RUN_APP]] {
+        let ran = run_with(&google, &file, args).await;
+        for part in [
+            "a workforce login has no ID tokens of its own: impersonate",
+            REMEDY,
+        ] {
+            assert!(ran.err.contains(part), "{ran:?}");
+        }
+        for part in ["service_account_impersonation_url", "federated"] {
+            assert!(!ran.err.contains(part), "{ran:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_mistake_is_one_line() {
     let google = Google::start().await;
     let file = authorized_user(&google);
@@ -365,6 +384,23 @@ async fn an_ended_session_is_explained() {
     }
     // The fetch is not retried.
     assert_eq!(google.count(Endpoint::Token), 1);
+}
+
+#[tokio::test]
+async fn an_error_in_a_response_of_status_200_is_named() {
+    let google = Google::start().await;
+    let body = r#"{"error": "invalid_grant", "error_description": "Bad Request"}"#;
+    let fault = Fault::status(200, body).header("content-type", "application/json");
+    google.always(Endpoint::Token, fault);
+    let ran = run_with(&google, &authorized_user(&google), &["token", STORAGE]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    for part in [
+        "oauth2.googleapis.com/token",
+        r#"answered 200 OK: "invalid_grant" "Bad Request""#,
+        "log in again",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
 }
 
 #[tokio::test]

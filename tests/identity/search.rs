@@ -10,6 +10,8 @@ use super::command::{Ran, sidentity, var};
 use super::support::metadata::{Kind, Metadata};
 
 const URL: &str = "https://storage.googleapis.com/";
+/// What `check` says if tokens certainly come from the metadata server.
+const METADATA: &str = "the metadata server (account and project: sidentity explain URL)";
 const FILE: &str = "application_default_credentials.json";
 
 /// Returns the content of a person's login, without a quota project.
@@ -91,13 +93,28 @@ async fn gclouds_file_is_ignored_if_a_variable_names_a_metadata_server() {
             ("CLOUDSDK_CONFIG", folder.path()),
             (variable, Path::new("x")),
         ];
-        assert_eq!(comes_from(&check(&[], &env).await), None, "{variable}");
+        let found = check(&[], &env).await;
+        assert_eq!(comes_from(&found), Some(METADATA), "{variable}");
         let adc = check(&["--credentials", "adc"], &env).await;
-        assert!(comes_from(&adc).is_some(), "{variable}");
+        assert_ne!(comes_from(&adc), Some(METADATA), "{variable}");
     }
     let env = [("CLOUDSDK_CONFIG", folder.path())];
     let metadata = check(&["--credentials", "metadata"], &env).await;
-    assert_eq!(comes_from(&metadata), None);
+    assert_eq!(comes_from(&metadata), Some(METADATA));
+}
+
+#[tokio::test]
+async fn check_says_that_tokens_come_from_the_metadata_server_and_who_names_the_account() {
+    let ran = check(&[], &[("HOME", Path::new("/nonexistent"))]).await;
+    let probed = "the metadata server, if one answers (account and project: sidentity explain URL)";
+    assert_eq!(comes_from(&ran), Some(probed));
+    let ran = check(&["--credentials", "metadata"], &[]).await;
+    assert_eq!(comes_from(&ran), Some(METADATA));
+    let off = [
+        ("HOME", Path::new("/nonexistent")),
+        ("NO_GCE_CHECK", Path::new("true")),
+    ];
+    assert_eq!(comes_from(&check(&[], &off).await), None);
 }
 
 #[tokio::test]

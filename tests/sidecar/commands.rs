@@ -294,6 +294,30 @@ fn a_port_in_use_is_reported_on_one_line() {
     }
 }
 
+/// The collector of the log parses each line.
+#[test]
+fn with_a_json_log_a_failed_start_is_a_json_line_too() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = sidentity(&["run", "--proxy", &address, "--log-format", "json"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = err(&output).lines();
+    let lines: Vec<serde_json::Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    let last = lines.last().unwrap();
+    assert_eq!(last["severity"], "ERROR");
+    let message = last["message"].as_str().unwrap();
+    let begin = format!("the start failed: cannot listen on {address}: ");
+    assert!(message.starts_with(&begin), "{message}");
+    let help = last["help"].as_str().unwrap();
+    assert!(help.ends_with("#log-start-failed"), "{help}");
+    // The format is not known before the configuration is.
+    let output = sidentity(&["run", "--log-format", "json", "--workers", "0"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(err(&output).starts_with("sidentity: "), "{}", err(&output));
+}
+
 #[test]
 fn help_and_version_fail_if_the_disk_of_stdout_is_full() {
     for flag in ["--help", "--version"] {

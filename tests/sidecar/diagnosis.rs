@@ -10,7 +10,7 @@ use super::support::app::{get, json, proxied};
 use super::support::metadata::{Answer, Kind, Metadata, in_seconds, jwt};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
-use super::{started, started_with};
+use super::{beside, started, started_with};
 
 const SERVICE: &str = "http://svc.a.run.app/";
 
@@ -133,6 +133,23 @@ async fn a_missing_role_is_diagnosed() {
     let lines = sidecar.log();
     let said = lines.iter().filter(|line| line.to_string().contains(grant));
     assert_eq!(said.count(), 1, "once a minute for each destination");
+}
+
+#[tokio::test]
+async fn a_403_names_the_account_of_the_rule_although_the_metadata_server_does_not() {
+    let service = Service::answering(|_| reply(403)).await;
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    metadata.script(Kind::Email, [Answer::status(404, "")]);
+    let rule = "--rule=svc.a.run.app=id,account=x@p.iam.gserviceaccount.com";
+    let sidecar = beside(&metadata, &service, &[rule]).await;
+    proxied(sidecar.proxy(), SERVICE, &[]).await;
+    let words = [
+        "403",
+        r#""account":"x@p.iam.gserviceaccount.com""#,
+        "roles/run.invoker on the service to x@p.iam.gserviceaccount.com",
+    ];
+    log_says(&sidecar, "WARNING", &words).await;
 }
 
 #[tokio::test]

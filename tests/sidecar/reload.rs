@@ -240,6 +240,42 @@ async fn changed_listeners_need_a_restart_and_are_named() {
     assert_eq!(refused.status(), 403);
 }
 
+/// The CA is created at the start.
+#[tokio::test]
+async fn a_domain_added_by_a_reload_is_not_intercepted_and_log_and_explanation_say_so() {
+    let stage = Stage::start("intercept: true\n").await;
+    let said = stage
+        .reload("intercept: true\nrule: [new.example.com=id]\n")
+        .await;
+    let warnings = said.iter().filter(|line| line["severity"] == "WARNING");
+    let warnings = warnings.map(message);
+    let warnings: Vec<&str> = warnings
+        .filter(|message| message.contains("new.example.com"))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "--intercept for new.example.com takes effect after a restart, because the CA was created at the start; until \
+             then a CONNECT tunnel to it carries no token"
+        ]
+    );
+    let how = async |host: &str| {
+        let path = format!("/explain?url=https://{host}/");
+        let explained = json(&get(stage.sidecar.admin(), &path).await);
+        explained["how"].as_str().unwrap().to_owned()
+    };
+    let new = how("new.example.com").await;
+    assert!(
+        new.contains("is a blind tunnel without a token until a restart"),
+        "{new}"
+    );
+    let known = how("svc.a.run.app").await;
+    assert!(
+        known.contains("An https:// URL gets the token with HTTPS_PROXY"),
+        "{known}"
+    );
+}
+
 #[tokio::test]
 async fn a_new_prefix_on_an_existing_port_needs_no_restart() {
     let address = free_port();

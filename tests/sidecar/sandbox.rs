@@ -124,3 +124,40 @@ async fn certificates_and_sockets_are_written_and_names_resolved_inside_the_sand
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// The directory of a login that is made later does not exist at the start, so no rule of the sandbox names it.
+#[tokio::test]
+async fn after_a_first_login_the_sidecar_says_that_it_must_be_restarted() {
+    let home = tempfile::tempdir().unwrap();
+    let env = [
+        ("HOME", path(home.path())),
+        ("NO_GCE_CHECK", "true"),
+        ("GCE_METADATA_HOST", ""),
+    ];
+    let metadata = Metadata::start().await;
+    let sidecar = Sidecar::start_with(&metadata, &[], &env).await;
+    let sandbox = announced(&sidecar).await;
+    let answer = proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
+    let status = answer.headers().get("proxy-status").unwrap();
+    let status = status.to_str().unwrap();
+    assert!(status.contains("then restart"), "{status}");
+    let folder = home.path().join(".config/gcloud");
+    std::fs::create_dir_all(&folder).unwrap();
+    let login = r#"{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}"#;
+    std::fs::write(folder.join("application_default_credentials.json"), login).unwrap();
+    let before = sidecar.log().len();
+    sidecar.signal("HUP");
+    let is_end = |line: &Value| {
+        message(line).starts_with("reloaded: ") || message(line).starts_with("reload failed")
+    };
+    let end = sidecar.logged_since(before, is_end).await;
+    if sandbox.starts_with("sandbox: on (Landlock") {
+        assert_eq!(end["severity"], "ERROR");
+        let end = message(&end);
+        let advice = "only in directories that existed at the start and that the configuration named: restart to use others";
+        assert!(end.contains(advice), "{end}");
+        assert!(!end.contains("send SIGHUP again"), "{end}");
+    } else {
+        assert!(message(&end).starts_with("reloaded: "), "{end}");
+    }
+}

@@ -12,12 +12,13 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout_at;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::call::{DemoResponse, exchange};
 use super::{API, LOOPBACK};
 use crate::emulator::google::Google;
-use crate::emulator::{HttpVersions, RespondFn, Verifier, serve_http};
+use crate::emulator::{HttpVersions, RespondFn, Verifier, head_deadline, serve_http};
 use crate::error::BoxError;
 
 /// A private Cloud Run service.
@@ -87,13 +88,15 @@ impl PrivateService {
         while let Ok((stream, _)) = self.listener.accept().await {
             let (acceptor, issuers) = (acceptor.clone(), self.issuers.clone());
             tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else {
+                let head_by = head_deadline();
+                let accept = timeout_at(head_by, acceptor.accept(stream));
+                let Ok(Ok(stream)) = accept.await else {
                     return;
                 };
                 let respond: RespondFn = Box::new(move |request| {
                     Box::pin(std::future::ready(answer(&request, &issuers)))
                 });
-                serve_http(Box::new(stream), HttpVersions::Http1And2, respond).await;
+                serve_http(Box::new(stream), HttpVersions::Http1And2, head_by, respond).await;
             });
         }
     }

@@ -289,7 +289,8 @@ impl<S: ProxyService<Outbound>> RetryContext<S> {
                 project: project.as_deref(),
                 header: &header,
                 key: &key,
-                account: account.as_deref(),
+                // A rule may name an account whose address its source does not know.
+                account: account.as_deref().or_else(|| key.principal.account()),
                 machine_scopes: machine_scopes.as_deref(),
             };
             auth_rejected(&shared.hints, &rejection, &credential, trace);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fetch_limits::FetchLimits;
 use super::message::words;
@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, TokenFault};
 use crate::memory::Memory;
 use crate::telemetry::Metrics;
 use crate::token::fetch_error::FetchError;
+use crate::token::parse::object;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::upstream::{BadRoots, Target};
@@ -192,7 +193,11 @@ impl EndpointClient {
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let secrets = RequestSecrets::of(&request, fields);
-        success(self.send(request).await?, &secrets)
+        let answer = self.send(request).await?;
+        match error_of_success(&answer, &secrets) {
+            Some(error) => Err(error),
+            None => success(answer, &secrets),
+        }
     }
 }
 
@@ -227,6 +232,31 @@ fn success(answer: Response<Bytes>, secrets: &RequestSecrets) -> Result<Bytes, A
         fault,
         code,
         ..error
+    })
+}
+
+/// Returns the error in a response of status 200, which some servers send instead of a 400. A response with a token has
+/// none.
+fn error_of_success(answer: &Response<Bytes>, secrets: &RequestSecrets) -> Option<AttemptError> {
+    const TOKENS: [&str; 5] = [
+        "access_token",
+        "accessToken",
+        "id_token",
+        "signedJwt",
+        "token",
+    ];
+    let body = answer.body();
+    let object: Map<String, Value> = object(body)?;
+    if answer.status() != StatusCode::OK || TOKENS.iter().any(|name| object.contains_key(*name)) {
+        return None;
+    }
+    object.get("error")?;
+    let (code, message) = explanation(body, secrets);
+    Some(AttemptError {
+        code,
+        // To the caller it is no success.
+        status: None,
+        ..AttemptError::answered(StatusCode::OK, answer.headers(), Some(message?))
     })
 }
 

@@ -10,7 +10,7 @@ use super::lateness::check_lateness;
 use super::{FetchFuture, TokenSource, login, message};
 use crate::credentials::ExternalAccountAuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
-use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind, WORKFORCE_ID_TOKENS};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
 use crate::token::fetch_error::FetchError;
@@ -57,7 +57,7 @@ impl WorkforceUserSource {
         // The login determines the scopes.
         if !matches!(key.kind, TokenKind::Access { .. }) {
             let detail = format!(
-                "{what} cannot be obtained from {}: {FEDERATED_ID_TOKENS}",
+                "{what} cannot be obtained from {}: {WORKFORCE_ID_TOKENS}",
                 self.name
             );
             return Err(FetchError::new(TokenFault::Unsupported, &detail));
