@@ -188,7 +188,7 @@ impl Origin {
     /// Parses `host[:port]` without user information. `scheme` gives the default port.
     pub fn from_authority(scheme: Scheme, authority: &str) -> Result<Self, InvalidDestination> {
         Self::from_host_and_port(scheme, authority).map_err(|error| {
-            if authority.contains('@') {
+            if authority.contains('@') || authority.contains("%40") {
                 InvalidDestination::UserInfo
             } else {
                 error
@@ -250,9 +250,11 @@ impl Destination {
     /// Parses an absolute URL that a user wrote.
     pub fn parse(url: &str) -> Result<Self, InvalidDestination> {
         let without_fragment = url.split('#').next().unwrap_or(url);
-        let uri: Uri = without_fragment
-            .parse()
-            .map_err(|error| InvalidDestination::Url(format!("{error} ({})", excerpt(url))))?;
+        let uri: Uri = without_fragment.parse().map_err(|error| {
+            // The URL is broken, so its user information may contain any character.
+            let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
+            InvalidDestination::Url(format!("{error} ({})", excerpt(shown)))
+        })?;
         Self::from_uri(&uri)
     }
 
@@ -375,6 +377,20 @@ fn parse_number(text: &str) -> Option<u64> {
 }
 
 /// Returns a short, printable excerpt of the input for an error message.
+/// Replaces the user information of a URL, which may be a password.
+pub(crate) fn hide_user_info(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}USER@{host}{path}"),
+        None => url.to_owned(),
+    }
+}
+
 fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }

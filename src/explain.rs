@@ -17,7 +17,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 
-use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
+use crate::destination::{Destination, InvalidDestination, Origin, Scheme, hide_user_info};
 use crate::policy::{
     Credential, CredentialGrant, Decision, InvalidService, NO_RULE, Placement, Policy, Principal,
     ServiceLocation, SkipReason, TokenKind, WIDEN, narrow_scopes, select_header,
@@ -185,7 +185,10 @@ pub(crate) fn explain(
         _ => (None, Vec::new()),
     };
     Ok(Explanation {
-        url: url.chars().filter(|c| !c.is_control()).collect(),
+        url: hide_user_info(url)
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect(),
         destination: case.sent_to().to_string(),
         credential: case.credential(),
         audience,

@@ -120,8 +120,8 @@ fn is_authorization(word: &str) -> bool {
     ["Basic", "Bearer"].contains(&scheme) && !rest.trim().is_empty()
 }
 
-/// Returns whether the text contains `://user:password@`, or is `user:password@host`. A colon and an `@` further apart
-/// belong to other parts of a URL, or to other options of a rule.
+/// Returns whether the text contains `://user:password@`, or begins with `user:password@host`. A colon and an `@` further
+/// apart belong to other parts of a URL, or to other options of a rule.
 fn has_user_info(text: &str) -> bool {
     let is_user_info = |rest: &str| {
         let before = rest.split(['/', ',', '=', '?', ' ']).next();
@@ -131,8 +131,9 @@ fn has_user_info(text: &str) -> bool {
             !user.is_empty() && !password.is_empty() && !password.contains(':')
         })
     };
-    let is_alone = !text.contains(['/', ',', '=', '?', ' ']);
-    text.split("://").skip(1).any(is_user_info) || is_alone && is_user_info(text)
+    // The name of a socket may have an `@`.
+    let is_socket = text.starts_with("unix:");
+    text.split("://").skip(1).any(is_user_info) || !is_socket && is_user_info(text)
 }
 
 fn is_base64(c: char) -> bool {
@@ -220,6 +221,8 @@ mod tests {
             r#"{"client_secret": "x"}"#,
             r#"{\"refresh_token\": \"x\"}"#,
             "alice:s3cr3t@proxy:3128",
+            "alice:s3cr3t@a.example=id",
+            "alice:s3cr3t@a.example/path=id,audience=https://x.example",
             "http://alice:s3cr3t@proxy:3128",
             "8081=https://alice:s3cr3t@x.example",
             "a.example=id,audience=https://alice:s3cr3t@h/",

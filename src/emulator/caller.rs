@@ -60,11 +60,11 @@ impl Callers {
         for host in hosts {
             let known = host.is_some_and(|text| self.is_known(text));
             if !known {
-                let host = host.unwrap_or_default();
                 // User information may be a password.
+                let host = host.unwrap_or_default().replace("%40", "@");
                 let (mark, host) = match host.rsplit_once('@') {
                     Some((_, host)) => ("USER@", host),
-                    None => ("", host),
+                    None => ("", &*host),
                 };
                 let shown: String = mark
                     .chars()

@@ -58,10 +58,10 @@ impl RequestedUrl {
     ) -> Result<Self, ExplainError> {
         let rest = url.strip_prefix("//").unwrap_or(url);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        // "mailto:jane@example.com" has a scheme that is not HTTP.
+        // "mailto:jane@example.com" has a scheme that is not HTTP. In "user:password@host", only the user is shown.
         if authority.is_empty() || authority.contains('@') {
             let shown: String = url
-                .split('@')
+                .split([':', '@'])
                 .next()
                 .unwrap_or(url)
                 .chars()

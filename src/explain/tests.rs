@@ -451,6 +451,24 @@ fn a_call_to_a_listener_of_the_sidecar_is_said_to_be_refused() {
     );
 }
 
+/// The page of an explanation is often shared.
+#[test]
+fn a_password_in_the_url_is_not_shown() {
+    let said = said("https://u:SECRETPW@storage.googleapis.com/a@b").to_string();
+    assert!(
+        said.contains("https://USER@storage.googleapis.com/a@b"),
+        "{said}"
+    );
+    assert!(!said.contains("SECRETPW"), "{said}");
+    for url in ["u:SECRETPW@a.example", "https://u:SECRETPW@[a.example/"] {
+        let location = ServiceLocation::default();
+        let error = explain(url, &policy(), "googleapis.com", &location, &entry_points());
+        let error = error.err().map(|error| error.to_string());
+        let error = error.unwrap_or_else(|| panic!("{url} is no error"));
+        assert!(!error.contains("SECRETPW"), "{error}");
+    }
+}
+
 #[test]
 fn a_text_that_is_not_a_url_is_an_error() {
     for url in [

@@ -341,7 +341,9 @@ async fn a_password_in_connect_or_host_is_not_shown() {
         (proxy, "GET http://a.test/", "u:SECRETPW@a.test"),
         (proxy, "GET http://a.test/", "SECRETPW@a.test"),
         (proxy, "GET http://u:SECRETPW@a..b/", "a.test"),
+        (proxy, "GET http://a.test/", "u:SECRETPW%40a.test"),
         (route, "GET /", "u:SECRETPW@localhost"),
+        (route, "GET /", "u:SECRETPW%40localhost"),
         (route, "GET http://u:SECRETPW@a..b/", "localhost"),
     ] {
         let mut app = Wire::open(at).await;
@@ -354,7 +356,7 @@ async fn a_password_in_connect_or_host_is_not_shown() {
     }
     sidecar
         .counted(
-            "sidentity_requests_total{code=\"400\",credential=\"none\",listener=\"127.0.0.1:0\"} 2",
+            "sidentity_requests_total{code=\"400\",credential=\"none\",listener=\"127.0.0.1:0\"} 3",
         )
         .await;
     for path in ["/", "/status"] {

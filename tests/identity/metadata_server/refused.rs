@@ -60,6 +60,7 @@ async fn a_page_gets_no_token_by_dns_rebinding() {
         "a.tokens.example",
         "user@localhost",
         "user:SECRETPW@localhost",
+        "user:SECRETPW%40localhost",
         "203.0.113.7",
         "[2001:db8::1]",
         "",
