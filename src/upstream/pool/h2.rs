@@ -28,11 +28,14 @@ use crate::upstream::interim::InterimLimiter;
 use crate::upstream::io::UpstreamIo;
 use crate::upstream::receive_state::ReceiveState;
 
-/// The receive windows of a stream and of a connection, in bytes. At a round-trip time of 50 ms they permit 40 MiB per
-/// second on each stream. 13 downloads that an app does not read cannot block the other streams, and those of two
+/// The largest receive windows of a stream and of a connection, in bytes. At a round-trip time of 50 ms they permit 40
+/// MiB per second on each stream. 13 downloads that an app does not read cannot block the other streams, and those of two
 /// workers take at most 56 MiB.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 28 * 1024 * 1024;
+
+/// The smallest receive window of a connection. A small window makes downloads slow.
+const SMALLEST_WINDOW: u32 = 1024 * 1024;
 
 /// The number of streams that are remembered for a second after they were reset here. Frames that the upstream sends on
 /// them in this time are not its fault.
@@ -70,6 +73,14 @@ struct Carrier<B> {
     idle: IdleSince,
 }
 
+/// Returns the receive windows of a stream and of a connection for a budget of `limit` bytes. What a stream has received
+/// counts against the budget only when the app reads it, so the windows are a part of it: a quarter for a connection.
+fn windows(limit: usize) -> (u32, u32) {
+    let quarter = u32::try_from(limit / 4).unwrap_or(u32::MAX);
+    let connection = quarter.clamp(SMALLEST_WINDOW, CONNECTION_WINDOW);
+    (STREAM_WINDOW.min(connection / 4), connection)
+}
+
 // === impl Http2Connection ===
 
 impl<B: SendableBody> Http2Connection<B> {
@@ -84,14 +95,15 @@ impl<B: SendableBody> Http2Connection<B> {
         complaints: Complaints,
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
+        let (stream_window, connection_window) = windows(memory.limit());
         let pings = Pings::new(complaints.clone());
         let received = io.receive_state();
         let handshake = async {
             let tasks = Tasks::default();
             let (sender, mut connection) = http2::Builder::new(tasks.clone())
                 .timer(PingTimer(Arc::clone(&pings)))
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
+                .initial_stream_window_size(stream_window)
+                .initial_connection_window_size(connection_window)
                 .max_header_list_size(MAX_HEADER_LIST)
                 .max_send_buf_size(SEND_BUFFER)
                 .max_concurrent_reset_streams(REMEMBERED)
@@ -269,5 +281,31 @@ impl<B: SendableBody> Http2Connections<B> {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    /// With a fixed window of 28 MiB, the unread downloads of one connection exceeded a budget of 16.
+    #[test]
+    fn the_windows_of_a_connection_are_a_part_of_the_memory_budget() {
+        for (budget, stream, connection) in [
+            (usize::MAX, 2 * MIB, 28 * MIB),
+            (256 * MIB, 2 * MIB, 28 * MIB),
+            (64 * MIB, 2 * MIB, 16 * MIB),
+            (16 * MIB, MIB, 4 * MIB),
+            (MIB, MIB / 4, MIB),
+        ] {
+            let (of_stream, of_connection) = windows(budget);
+            assert_eq!(
+                (of_stream as usize, of_connection as usize),
+                (stream, connection),
+                "{budget}"
+            );
+        }
     }
 }
