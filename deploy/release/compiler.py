@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import tools
-from project import ROOT, run
+from project import FEATURES, ROOT, run
 
 HERE = Path(__file__).resolve().parent
 
@@ -22,7 +22,8 @@ def build(project, target):
     # The paths of the auditing wrapper and of the linker must not reach the flags, so cargo finds them by their names.
     env["PATH"] = f"{tools.cargo_tool('cargo-auditable').parent}:{HERE / 'linker'}:{env['PATH']}"
     env["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER"] = "aarch64-static-pie-gcc"
-    run("cargo", "auditable", "build", "--release", "--locked", "--bin", "sidentity", "--target", target, env=env)
+    command = ["build", "--release", "--locked", "--bin", "sidentity", "--features", FEATURES, "--target", target]
+    run("cargo", "auditable", *command, env=env)
     folder = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
     return folder / target / "release" / "sidentity"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from project import ROOT, Project, run
 
+LICENCES = ("LICEN[SC]E*", "COPYING*", "NOTICE*", "COPYRIGHT*")
 COMPLETIONS = {"bash": "sidentity.bash", "zsh": "_sidentity", "fish": "sidentity.fish"}
 
 
@@ -29,7 +30,8 @@ def notices(project, target):
     covered = {}
     for package in project.crates(target):
         folder = Path(package["manifest_path"]).parent
-        files = sorted(file for pattern in ("LICEN[SC]E*", "COPYING*", "NOTICE*", "COPYRIGHT*") for file in folder.glob(pattern))
+        # A library in another language has its licence in a directory of its own.
+        files = sorted(file for name in LICENCES for pattern in (name, f"*/{name}") for file in folder.glob(pattern))
         texts = [file.read_text(errors="replace").strip() for file in files if file.is_file()]
         for text in texts or [f"(The crate has no file with its licence, which is {package['license']}.)"]:
             covered.setdefault(text, []).append(f"{package['name']} {package['version']} ({package['license']})")

@@ -93,6 +93,7 @@ def check_machine(targets, compiles):
 
 def compiler(targets, need, program):
     program("cc", "gcc")
+    program("make", "make")
     wanted, version = rust_version(), printed("rustc", "--version")
     found = version.startswith(f"rustc {wanted} ")
     need(found, f"rustc {wanted} (here is {version or 'none'})", f"rustup toolchain install {wanted}; export RUSTUP_TOOLCHAIN={wanted}")

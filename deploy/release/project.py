@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What a shipped binary has in addition to that of `cargo build --release`.
+FEATURES = "jemalloc"
 
 
 class Failed(Exception):
@@ -42,7 +44,8 @@ class Project:
 
     @functools.cache
     def metadata(self, target):
-        return json.loads(run("cargo", "metadata", "--locked", "--format-version=1", "--filter-platform", target))
+        command = ["metadata", "--locked", "--format-version=1", "--features", FEATURES, "--filter-platform", target]
+        return json.loads(run("cargo", *command))
 
     @staticmethod
     def own(metadata):

@@ -4,7 +4,7 @@ import json
 import os
 
 import tools
-from project import ROOT, run
+from project import FEATURES, ROOT, run
 
 NAME = "sbom"
 
@@ -14,7 +14,7 @@ def write(project, target, out):
     tool = tools.cargo_tool("cargo-cyclonedx")
     made = ROOT / f"{NAME}.json"
     try:
-        run(tool, "cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5", "--target", target, "--override-filename", NAME,
+        run(tool, "cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5", "--features", FEATURES, "--target", target, "--override-filename", NAME,
             env=os.environ | {"SOURCE_DATE_EPOCH": str(project.epoch)})
         text = made.read_text()
     finally:

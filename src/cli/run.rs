@@ -1,5 +1,6 @@
 //! `sidentity run`: serves until a signal ends the process.
 
+mod allocator;
 mod config_reader;
 mod sandbox;
 mod signals;
@@ -44,6 +45,7 @@ fn start(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> {
     // The sandbox must start before the first thread.
     let sandbox = Sandbox::enter(&config, file.as_deref());
     sandbox.announce();
+    allocator::return_free_memory();
     raise_descriptor_limit();
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(serve(config, flags, env, sandbox));

@@ -12,6 +12,9 @@ from podman import DEPLOY
 from release import AMD64, ARM64
 from stage import ROOT
 
+# A module of deploy/release, which `release` makes importable.
+from project import FEATURES
+
 PROFILES = sorted((DEPLOY / "profile").glob("*.profdata"))
 RENEW = "renew the profile with benches/pgo"
 
@@ -54,6 +57,10 @@ def test_shipped_binaries_are_compiled_with_the_profile():
     given = flags(DEPLOY / "rustflags", AMD64, "--remap-path-prefix=/some where=/x")
     assert f"profile-use={DEPLOY / 'profile' / AMD64}.profdata" in given
     assert "target-feature=+crt-static" in given and given[-1] == "--remap-path-prefix=/some where=/x"
+
+
+def test_the_image_is_built_with_the_same_features_as_a_release():
+    assert f"--bin sidentity --features {FEATURES} --target" in (DEPLOY / "Dockerfile").read_text()
 
 
 def test_targets_without_a_profile_are_compiled_without_one(tmp_path):

@@ -75,8 +75,10 @@ def test_the_archive_is_complete(dist, tmp_path):
     done = subprocess.run([folder / "sidentity", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.split()[:2] == ["sidentity", VERSION]
     notices = (folder / "THIRD-PARTY-NOTICES").read_text()
-    for crate in ("aws-lc-sys", "hyper", "rustls", "tokio", "webpki-root-certs"):
+    for crate in ("aws-lc-sys", "hyper", "rustls", "tikv-jemalloc-sys", "tokio", "webpki-root-certs"):
         assert re.search(rf"^{crate} \d", notices, re.M), crate
+    # In a directory of its own, because it is not in Rust.
+    assert "Copyright (C) 2002-present Jason Evans" in notices
     assert "Permission is hereby granted" in notices and "criterion" not in notices
 
 

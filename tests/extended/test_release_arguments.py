@@ -148,6 +148,7 @@ def test_all_missing_tools_are_named_at_once(machine, tmp_path):
     assert "tools are missing, so nothing was built:" in message
     for tool, remedy in {
         "git": "apt-get install git", "cargo": "install it from https://rustup.rs", "cc": "apt-get install gcc",
+        "make": "apt-get install make",
         "dpkg-deb": "apt-get install dpkg", "aarch64-linux-gnu-gcc": "apt-get install gcc-aarch64-linux-gnu",
         f"Rust's standard library for {ARM64}": f"rustup target add {ARM64}",
     }.items():
@@ -156,7 +157,7 @@ def test_all_missing_tools_are_named_at_once(machine, tmp_path):
 
 
 def test_another_compiler_than_that_of_the_image_is_named(machine, tmp_path):
-    env = machine("git", "cc", "dpkg-deb", "apt-get")
+    env = machine("git", "cc", "make", "dpkg-deb", "apt-get")
     for name in ("cargo", "rustc"):
         (tmp_path / "bin" / name).write_text("#!/bin/sh\necho rustc 1.0.0\n")
         (tmp_path / "bin" / name).chmod(0o755)
