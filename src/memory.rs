@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The estimate for an open connection to an upstream: the buffers of HTTP and TLS, and its task.
 pub(crate) const UPSTREAM_CONNECTION: usize = 40 * 1024;
 
+/// The estimate for an idle connection to an upstream that has no buffers of HTTP.
+pub const PARKED_CONNECTION: usize = 12 * 1024;
+
 /// The estimate for an open connection of a client: its task and its initial buffer.
 pub(crate) const CLIENT_CONNECTION: usize = 8 * 1024;
 
@@ -85,7 +88,7 @@ impl Memory {
     }
 
     /// Returns the number of counted bytes.
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 

@@ -46,6 +46,7 @@ pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
             HttpVersion::Http1
         },
         proxy_may_read: false,
+        upgrade: false,
     };
     Ok(Pool::Ours(upstream, target))
 }

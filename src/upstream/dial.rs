@@ -337,6 +337,7 @@ mod tests {
                 origin: origin.clone(),
                 http,
                 proxy_may_read: false,
+                upgrade: false,
             };
             let dialled = dialer.dial(&target, Priority::Normal).await.unwrap();
             let socket = SockRef::from(dialled.stream.tcp());

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use sidentity::config::{self, ConnectHost, ConnectTo, HttpVersion};
 use sidentity::destination::{Destination, Host, Origin, Scheme};
 use sidentity::error::{Error, ErrorKind};
-use sidentity::memory::Memory;
+use sidentity::memory::{Memory, PARKED_CONNECTION};
 use sidentity::telemetry::Metrics;
 use sidentity::upstream::{DialPolicy, PoolLimits, Target, Upstream, UpstreamBody};
 
@@ -23,6 +23,7 @@ pub const NAME: &str = "api.example";
 pub struct Client {
     pub upstream: Upstream<AnyBody>,
     pub metrics: Arc<Metrics>,
+    pub memory: Memory,
 }
 
 /// The settings that a test changes.
@@ -65,16 +66,18 @@ impl Setting {
 
     pub fn client(self) -> Client {
         let metrics = Arc::new(Metrics::new());
+        let memory = Memory::default();
         let upstream = Upstream::with_limits(
             &self.config,
             self.refuse,
             Arc::clone(&metrics),
-            Memory::default(),
+            memory.clone(),
             self.limits,
         );
         Client {
             upstream: upstream.unwrap(),
             metrics,
+            memory,
         }
     }
 }
@@ -136,6 +139,16 @@ impl Client {
         line.parse().unwrap()
     }
 
+    /// Waits until this number of connections is parked, and no other is open.
+    pub async fn parked(&self, count: usize) {
+        soon(async {
+            while self.memory.used() != count * PARKED_CONNECTION {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until this number of connections is counted as open.
     pub async fn connections(&self, count: usize) {
         soon(async {
@@ -164,6 +177,7 @@ pub fn target(scheme: Scheme, authority: &str, http: HttpVersion) -> Target {
         origin: Origin::from_authority(scheme, authority).unwrap(),
         http,
         proxy_may_read: false,
+        upgrade: false,
     }
 }
 
@@ -189,6 +203,7 @@ pub fn at(address: SocketAddr) -> Target {
         origin: destination.origin,
         http: HttpVersion::Auto,
         proxy_may_read: false,
+        upgrade: false,
     }
 }
 

@@ -15,6 +15,7 @@ mod http1;
 mod http2;
 mod idle;
 mod limits;
+mod parked;
 mod ping;
 mod protocol;
 mod retry;

@@ -51,6 +51,7 @@ async fn tls_upstream(alpn: &[&str]) -> (Honest, TestCa) {
 fn forwarded() -> Target {
     Target {
         proxy_may_read: true,
+        upgrade: false,
         ..http()
     }
 }
@@ -164,6 +165,7 @@ async fn requests_with_a_token_or_without_absolute_form_use_connect() {
     // A request over HTTP/2 by prior knowledge.
     let prior = Target {
         proxy_may_read: true,
+        upgrade: false,
         ..h2c()
     };
     client.get(&prior, "/h2").await.unwrap();
@@ -286,6 +288,7 @@ async fn hosts_on_the_list_are_called_directly_and_resolved_locally() {
     for authority in ["localhost", "127.0.0.1"] {
         let direct = Target {
             proxy_may_read: true,
+            upgrade: false,
             ..target(
                 Scheme::Http,
                 &format!("{authority}:{port}"),
@@ -319,6 +322,7 @@ async fn the_metadata_server_is_never_called_through_the_proxy() {
         let authority = format!("{host}:{}", metadata.address.port());
         let target = Target {
             proxy_may_read: true,
+            upgrade: false,
             ..target(Scheme::Http, &authority, HttpVersion::Auto)
         };
         client.get(&target, "/").await.unwrap();
@@ -389,6 +393,7 @@ async fn own_listeners_and_metadata_addresses_are_refused_without_the_proxy() {
         .client();
     let plain = |authority: &str| Target {
         proxy_may_read: true,
+        upgrade: false,
         ..target(Scheme::Http, authority, HttpVersion::Auto)
     };
     for (target, kind) in [

@@ -58,6 +58,7 @@ impl Service<Outbound> for Forward {
             // An upstream proxy can read the requests that it forwards. A request with a token must use a tunnel.
             proxy_may_read: outbound.destination.origin.scheme == Scheme::Http
                 && is_without_token(outbound.record.decision()),
+            upgrade: false,
             origin: outbound.destination.origin,
             http,
         };

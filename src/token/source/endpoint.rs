@@ -138,6 +138,7 @@ impl EndpointClient {
             origin: destination.origin,
             http: HttpVersion::Auto,
             proxy_may_read: false,
+            upgrade: false,
         };
         let sent = self.0.transport.send(&target, request);
         let (head, body) = sent.await.map_err(|error| no_answer(&error))?.into_parts();

@@ -4,8 +4,10 @@ mod driver;
 pub(super) mod h1;
 pub(super) mod h2;
 mod idle;
+mod idle_stack;
 mod lease;
 mod open;
+mod parked;
 mod ping;
 mod target_pool;
 mod wait_queue;
@@ -34,6 +36,9 @@ use crate::workers::PerWorker;
 
 /// The shortest and the longest time between two sweeps of idle connections.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
+
+/// The part of the idle timeout after which an idle connection gives its buffers back.
+const PARK_AFTER: u32 = 16;
 
 /// A connection that was idle for longer is checked for a close before it is used.
 const IDLE_CHECK_AFTER: Duration = Duration::from_millis(100);

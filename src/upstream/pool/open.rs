@@ -51,7 +51,10 @@ impl<B: SendableBody> Pool<B> {
                 h2::Http2Connection::open(io, peer, pool, within, memory, complaints).await?,
             )
         } else {
-            PooledConnection::Http1(h1::Http1Connection::open(io, peer, pool, memory).await?)
+            let upgrade = self.target.upgrade;
+            PooledConnection::Http1(
+                h1::Http1Connection::open(io, upgrade, peer, pool, memory).await?,
+            )
         })
     }
 }

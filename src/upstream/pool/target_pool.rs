@@ -11,11 +11,12 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::idle::IdleCount;
+use super::idle_stack::{IdleConnection, IdleStack};
 use super::lease::Lease;
 use super::open::PooledConnection;
 use super::ping::Complaints;
 use super::wait_queue::WaitResult;
-use super::{PoolLimits, Pools, h1, h2};
+use super::{PARK_AFTER, PoolLimits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
 use crate::lock::lock;
@@ -55,7 +56,7 @@ pub(super) struct PoolState<B> {
     pub(super) counted: usize,
     /// `None` until ALPN has decided for the first time.
     pub(super) protocol: Option<UpstreamProtocol>,
-    pub(super) idle: h1::IdleStack<B>,
+    pub(super) idle: IdleStack<B>,
     pub(super) streams: h2::Http2Connections<B>,
     pub(super) dialing: bool,
     pub(super) waiting: VecDeque<oneshot::Sender<WaitResult<B>>>,
@@ -95,7 +96,7 @@ impl<B: SendableBody> Pool<B> {
                     AlpnOffer::Http2 => Some(UpstreamProtocol::Http2),
                 },
                 counted: 0,
-                idle: h1::IdleStack::new(),
+                idle: IdleStack::new(),
                 streams: h2::Http2Connections::new(),
                 dialing: false,
                 waiting: VecDeque::new(),
@@ -141,7 +142,7 @@ impl<B: SendableBody> Pool<B> {
         match state.protocol? {
             UpstreamProtocol::Http1 => {
                 let permit = Arc::clone(&self.in_use).try_acquire_owned().ok()?;
-                let (connection, needs_check) = state.idle.pop(self.idle_timeout)?;
+                let (connection, needs_check) = state.idle.pop_open(self.idle_timeout)?;
                 Some(Lease::http1(connection, permit, true, needs_check))
             }
             // Requests are served in order.
@@ -182,8 +183,7 @@ impl<B: SendableBody> Pool<B> {
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         let permit = self.in_use_permit().await?;
-        if !fresh && let Some((connection, needs_check)) = self.state().idle.pop(self.idle_timeout)
-        {
+        if !fresh && let Some((connection, needs_check)) = self.idle_connection().await {
             return Ok(Lease::http1(connection, permit, true, needs_check));
         }
         Ok(match self.open(pools).await? {
@@ -198,6 +198,22 @@ impl<B: SendableBody> Pool<B> {
                 Lease::http2(connection, false)
             }
         })
+    }
+
+    /// Returns an idle HTTP/1.1 connection. The flag is set if it must be checked for a close by the upstream.
+    async fn idle_connection(&self) -> Option<(Arc<h1::Http1Connection<B>>, bool)> {
+        let pop = || self.state().idle.pop(self.idle_timeout);
+        while let Some((found, needs_check)) = pop() {
+            match found {
+                IdleConnection::Open(connection) => return Some((connection, needs_check)),
+                IdleConnection::Parked(parked) => {
+                    if let Some(connection) = parked.wake().await {
+                        return Some((connection, true));
+                    }
+                }
+            }
+        }
+        None
     }
 
     async fn in_use_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
@@ -252,10 +268,12 @@ impl<B: SendableBody> Pool<B> {
         }
     }
 
-    /// Closes connections past the idle timeout. Returns whether idle ones remain.
+    /// Closes connections past the idle timeout, and parks those of HTTP/1.1 earlier. Returns whether idle ones remain.
     pub(super) fn expire(&self) -> bool {
         let mut state = self.state();
-        state.idle.expire(self.idle_timeout);
+        state
+            .idle
+            .expire(self.idle_timeout / PARK_AFTER, self.idle_timeout);
         state.streams.expire(self.idle_timeout);
         state.idle_len() > 0
     }
