@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use sidentity::config::{self, ConnectHost, ConnectTo, HttpVersion};
 use sidentity::destination::{Destination, Host, Origin, Scheme};
 use sidentity::error::{Error, ErrorKind};
-use sidentity::memory::{Memory, PARKED_CONNECTION};
+use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
 use sidentity::upstream::{DialPolicy, PoolLimits, Target, Upstream, UpstreamBody};
 
@@ -137,16 +137,6 @@ impl Client {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
             .unwrap_or_else(|| panic!("no {name} in\n{text}"));
         line.parse().unwrap()
-    }
-
-    /// Waits until this number of connections is parked, and no other is open.
-    pub async fn parked(&self, count: usize) {
-        soon(async {
-            while self.memory.used() != count * PARKED_CONNECTION {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
     }
 
     /// Waits until this number of connections is counted as open.

@@ -34,11 +34,8 @@ use crate::lock::lock;
 use crate::memory::Memory;
 use crate::workers::PerWorker;
 
-/// The shortest and the longest time between two sweeps of idle connections.
-const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
-
-/// The part of the idle timeout after which an idle connection gives its buffers back.
-const PARK_AFTER: u32 = 16;
+/// The shortest time between two sweeps of idle connections.
+const SWEEP: Duration = Duration::from_millis(10);
 
 /// A connection that was idle for longer is checked for a close before it is used.
 const IDLE_CHECK_AFTER: Duration = Duration::from_millis(100);
@@ -58,6 +55,8 @@ pub struct PoolLimits {
     pub idle: usize,
     /// Requests on one HTTP/2 connection, unless the upstream permits fewer.
     pub streams: usize,
+    /// The time after which an idle HTTP/1.1 connection gives its buffers back.
+    pub park_after: Duration,
 }
 
 /// The pools of all targets.
@@ -91,6 +90,7 @@ impl Default for PoolLimits {
             per_target: 1024,
             idle: 1024,
             streams: 100,
+            park_after: Duration::from_secs(5),
         }
     }
 }
@@ -175,7 +175,7 @@ impl<B: SendableBody> Pools<B> {
         }
     }
 
-    /// Starts the task that closes idle connections. The task only releases resources, because the age of a connection
+    /// Starts the task that parks and closes idle connections. The task only releases resources, because the age of a connection
     /// is checked again before use.
     fn sweep_later(self: &Arc<Self>) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
@@ -184,7 +184,9 @@ impl<B: SendableBody> Pools<B> {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let pause = (self.idle_timeout / 4).clamp(SWEEP.0, SWEEP.1);
+        let pause = (self.idle_timeout / 4)
+            .min(self.limits.park_after)
+            .max(SWEEP);
         let pools = Arc::downgrade(self);
         runtime.spawn(async move {
             loop {
@@ -204,7 +206,7 @@ impl<B: SendableBody> Pools<B> {
         });
     }
 
-    /// Closes connections past the idle timeout. Returns whether idle ones remain.
+    /// Parks idle connections, and closes those past the idle timeout. Returns whether idle ones remain.
     fn sweep(&self) -> bool {
         // `any` would stop at the first pool.
         let idle = self.all().iter().filter(|pool| pool.expire()).count() > 0;

@@ -7,11 +7,13 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use hyper::client::conn::http1::{self, Connection, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::h1::Http1Connection;
 use super::target_pool::Pool;
@@ -27,11 +29,14 @@ const MAX_HEADERS: usize = 256;
 /// The maximum number of bytes of a response's head, and of the bytes that are read or written ahead.
 const MAX_BUFFER: usize = 512 * 1024;
 
+/// The time limit for the end of TLS at a close. An upstream that does not read could hold it up.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// hyper's handle of a connection, which takes requests.
 pub(super) type Sender<B> = SendRequest<CancellableBody<B>>;
 
 /// hyper's future of a connection, which reads and writes.
-pub(super) type Driver<B> = Connection<TokioIo<UpstreamIo>, CancellableBody<B>>;
+pub(super) type Driver<B> = Box<Connection<TokioIo<UpstreamIo>, CancellableBody<B>>>;
 
 /// Asks the task of a parked connection to start hyper. The task replies with the new handle.
 pub(super) type WakeSender<B> = mpsc::Sender<oneshot::Sender<Sender<B>>>;
@@ -49,13 +54,15 @@ pub(super) struct ParkedConnection<B> {
 pub(super) async fn start<B: SendableBody>(
     io: UpstreamIo,
 ) -> hyper::Result<(Sender<B>, Driver<B>)> {
-    http1::Builder::new()
+    let (sender, driver) = http1::Builder::new()
         // Some servers compare field names case-sensitively, so the app's spelling is kept.
         .preserve_header_case(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER)
         .handshake(TokioIo::new(io))
-        .await
+        .await?;
+    // Boxed, so that the task of a parked connection does not hold the place for it.
+    Ok((sender, Box::new(driver)))
 }
 
 /// Drives a connection until it is closed, also while it is parked. Its handle is dropped to park it, and both the handle and
@@ -65,16 +72,20 @@ pub(super) async fn drive<B: SendableBody>(
     mut wake: mpsc::Receiver<oneshot::Sender<Sender<B>>>,
 ) {
     // An error also reaches the request that waits for a response; an idle connection has none.
-    while let Ok(Parts { io, read_buf, .. }) = driver.without_shutdown().await {
+    while poll_fn(|cx| driver.poll_without_shutdown(cx)).await.is_ok() {
+        let Parts { io, read_buf, .. } = driver.into_parts();
         let mut io = io.into_inner();
+        let received = !read_buf.is_empty();
+        // It has hyper's whole buffer.
+        drop(read_buf);
         // Nothing may arrive without a request, so it is a close, or an upstream that cannot be trusted.
         let woken = tokio::select! {
             biased;
-            () = readable(&mut io, &read_buf) => None,
+            () = readable(&mut io, received) => None,
             reply = wake.recv() => reply,
         };
         let Some(reply) = woken else {
-            let _ = io.shutdown().await;
+            let _ = timeout(CLOSE_TIMEOUT, io.shutdown()).await;
             return;
         };
         let Ok((sender, next)) = start(io).await else {
@@ -86,9 +97,9 @@ pub(super) async fn drive<B: SendableBody>(
     }
 }
 
-/// Waits until anything can be read: bytes, the end, or an error. `buffered` are bytes that were read before.
-async fn readable(io: &mut UpstreamIo, buffered: &[u8]) {
-    if !buffered.is_empty() {
+/// Waits until anything can be read: bytes, the end, or an error. `received`: hyper has read bytes before.
+async fn readable(io: &mut UpstreamIo, received: bool) {
+    if received {
         return;
     }
     poll_fn(|cx| {

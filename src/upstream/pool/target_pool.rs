@@ -16,7 +16,7 @@ use super::lease::Lease;
 use super::open::PooledConnection;
 use super::ping::Complaints;
 use super::wait_queue::WaitResult;
-use super::{PARK_AFTER, PoolLimits, Pools, h1, h2};
+use super::{PoolLimits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
 use crate::lock::lock;
@@ -183,7 +183,7 @@ impl<B: SendableBody> Pool<B> {
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         let permit = self.in_use_permit().await?;
-        if !fresh && let Some((connection, needs_check)) = self.idle_connection().await {
+        if !fresh && let Some((connection, needs_check)) = self.idle_connection(pools).await {
             return Ok(Lease::http1(connection, permit, true, needs_check));
         }
         Ok(match self.open(pools).await? {
@@ -201,13 +201,18 @@ impl<B: SendableBody> Pool<B> {
     }
 
     /// Returns an idle HTTP/1.1 connection. The flag is set if it must be checked for a close by the upstream.
-    async fn idle_connection(&self) -> Option<(Arc<h1::Http1Connection<B>>, bool)> {
+    async fn idle_connection(
+        &self,
+        pools: &Pools<B>,
+    ) -> Option<(Arc<h1::Http1Connection<B>>, bool)> {
         let pop = || self.state().idle.pop(self.idle_timeout);
         while let Some((found, needs_check)) = pop() {
             match found {
                 IdleConnection::Open(connection) => return Some((connection, needs_check)),
                 IdleConnection::Parked(parked) => {
                     if let Some(connection) = parked.wake().await {
+                        // It counts more than a parked one.
+                        pools.relieve();
                         return Some((connection, true));
                     }
                 }
@@ -268,12 +273,10 @@ impl<B: SendableBody> Pool<B> {
         }
     }
 
-    /// Closes connections past the idle timeout, and parks those of HTTP/1.1 earlier. Returns whether idle ones remain.
+    /// Parks idle connections of HTTP/1.1, and closes those past the idle timeout. Returns whether idle ones remain.
     pub(super) fn expire(&self) -> bool {
         let mut state = self.state();
-        state
-            .idle
-            .expire(self.idle_timeout / PARK_AFTER, self.idle_timeout);
+        state.idle.expire(self.limits.park_after, self.idle_timeout);
         state.streams.expire(self.idle_timeout);
         state.idle_len() > 0
     }
