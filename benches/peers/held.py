@@ -1,4 +1,5 @@
-"""Measures the memory of connections that the sidecar keeps, as the growth of its resident memory by many of them."""
+"""Measures the memory of connections that the sidecar keeps, as the growth of its resident memory by many of them, and what stays
+resident after them."""
 
 import socket
 import time
@@ -38,11 +39,13 @@ class Hosts(Sidentity):
 
 
 def measure(stage, tool, say):
-    """Returns KiB by the kind of connection."""
+    """Returns KiB by the kind of connection, and MiB at a peak of downloads and after it."""
     found = {"idle h1": idle(stage, 1), "idle h2": idle(stage, 2)}
     say("  memory of idle upstream connections")
     found["unread"] = unread(stage)
     say("  memory of unread downloads")
+    found["peak"], found["after peak"] = peak(stage)
+    say("  memory after a peak")
     with Stage(tool, delay=NEVER, name="held", stop=False) as delayed:
         found["pair"] = pairs(delayed)
     say("  memory of busy pairs")
@@ -102,6 +105,20 @@ def unread(stage):
         app.close()
     proxy.stop()
     return growth(before, after, UNREAD)
+
+
+def peak(stage):
+    """Returns the resident memory during many downloads at a time, and when all their connections have been closed."""
+    proxy = Direct(stage)
+    proxy.extra += ["--idle-timeout", "5s"]
+    process = proxy.start()
+    load = stage.hold(["--target", f"127.0.0.1:{proxy.port}", "--path", "/bytes/65536", "--connections", PAIRS])
+    during = process.memory()
+    load.stdin.close()
+    load.wait()
+    after = settled(process, lambda memory: memory["descriptors"] < during["descriptors"] - 2 * PAIRS + 10)
+    proxy.stop()
+    return during["rss"], after["rss"]
 
 
 def growth(before, after, count):
