@@ -21,8 +21,8 @@ pub struct Target {
     /// Whether `--upstream-proxy` may read the requests. It then gets them in absolute form. Otherwise, and for
     /// requests without such a form, a `CONNECT` tunnel is used. The flag has no effect without a proxy or over TLS.
     pub proxy_may_read: bool,
-    /// Whether the requests ask for an upgrade. They have connections of their own, because only other connections can be
-    /// parked while they are idle.
+    /// Whether the requests ask for an upgrade. They have connections of their own, because only other connections can
+    /// be parked while they are idle.
     pub upgrade: bool,
 }
 

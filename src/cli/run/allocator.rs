@@ -1,7 +1,7 @@
 //! The return of free memory to the system.
 
-/// Starts jemalloc's thread, which returns memory that is free for a while and sleeps otherwise. Without it memory is only
-/// returned while calls allocate. A thread inherits the sandbox, so it must start after it.
+/// Starts jemalloc's thread, which returns memory that is free for a while and sleeps otherwise. Without it memory is
+/// only returned while calls allocate. A thread inherits the sandbox, so it must start after it.
 #[cfg(all(feature = "jemalloc", target_arch = "x86_64", target_os = "linux"))]
 pub(super) fn return_free_memory() {
     use tikv_jemalloc_ctl::{background_thread, max_background_threads};

@@ -175,8 +175,8 @@ impl<B: SendableBody> Pools<B> {
         }
     }
 
-    /// Starts the task that parks and closes idle connections. The task only releases resources, because the age of a connection
-    /// is checked again before use.
+    /// Starts the task that parks and closes idle connections. The task only releases resources, because the age of a
+    /// connection is checked again before use.
     fn sweep_later(self: &Arc<Self>) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;

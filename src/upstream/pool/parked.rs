@@ -1,8 +1,8 @@
 //! Parked HTTP/1.1 connections.
 //!
-//! hyper's buffers and its channel of requests take three quarters of an idle connection's memory, and hyper releases them
-//! only at its end. So it is ended for a connection that stays idle, and started again on the same socket for the next
-//! request.
+//! hyper's buffers and its channel of requests take three quarters of an idle connection's memory, and hyper releases
+//! them only at its end. So it is ended for a connection that stays idle, and started again on the same socket for the
+//! next request.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -65,8 +65,8 @@ pub(super) async fn start<B: SendableBody>(
     Ok((sender, Box::new(driver)))
 }
 
-/// Drives a connection until it is closed, also while it is parked. Its handle is dropped to park it, and both the handle and
-/// the other end of `wake` to close it.
+/// Drives a connection until it is closed, also while it is parked. Its handle is dropped to park it, and both the
+/// handle and the other end of `wake` to close it.
 pub(super) async fn drive<B: SendableBody>(
     mut driver: Driver<B>,
     mut wake: mpsc::Receiver<oneshot::Sender<Sender<B>>>,
