@@ -237,7 +237,9 @@ impl Admin {
                 typed(StatusCode::OK, TEXT_FORMAT, self.metrics.render())
             }
             ("/status", &Method::GET | &Method::HEAD) => json(&self.status()),
-            ("/explain", &Method::GET) => self.explain(request.uri().query().unwrap_or("")),
+            ("/explain", &Method::GET | &Method::HEAD) => {
+                self.explain(request.uri().query().unwrap_or(""))
+            }
             ("/quitquitquit", &Method::POST) if self.quitquitquit => {
                 self.lifecycle.quit();
                 text((StatusCode::OK, "draining\n".into()))
@@ -247,7 +249,7 @@ impl Admin {
                 "text/html; charset=utf-8",
                 PAGE.html.clone(),
             )),
-            ("/" | "/metrics" | "/status" | "/explain", _) => method_not_allowed("GET"),
+            ("/" | "/metrics" | "/status" | "/explain", _) => method_not_allowed("GET, HEAD"),
             ("/quitquitquit", _) if self.quitquitquit => method_not_allowed("POST"),
             ("/quitquitquit", _) => {
                 text((StatusCode::NOT_FOUND, "only with --quitquitquit\n".into()))

@@ -125,8 +125,8 @@ impl AccessRecord<'_> {
         self.problem.is_none() && (well || self.code == Code::CANCELLED)
     }
 
-    /// Returns the severity. ERROR: a fault of the sidecar or of a token source. WARNING: of the upstream. INFO: of the
-    /// client.
+    /// Returns the severity. ERROR: a fault of the sidecar or of a token source. WARNING: of the upstream, or a request
+    /// that was refused. INFO: all others.
     fn level(&self) -> Level {
         match (self.problem.map(Problem::kind), self.code.status()) {
             // The caller cancelled the request and expects no answer.
