@@ -333,6 +333,33 @@ async fn no_token_is_in_any_metric_page_or_log() {
     assert!(!said.contains("secret-query"), "{said}");
 }
 
+/// RFC 9110, 9.1: a server must support GET and HEAD.
+#[tokio::test]
+async fn head_is_answered_like_get_and_named_as_allowed() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let ask = |method: &'static str, path: &str| {
+        let request = Request::builder().method(method).uri(path);
+        send(
+            sidecar.admin(),
+            request
+                .header("host", "localhost")
+                .body(Bytes::new())
+                .unwrap(),
+        )
+    };
+    for path in ["/", "/metrics", "/status", "/explain?url=https://a.run.app"] {
+        let [get, head] = [ask("GET", path).await, ask("HEAD", path).await];
+        assert_eq!(head.status(), get.status(), "{path}");
+        assert_eq!(
+            head.headers()["content-type"],
+            get.headers()["content-type"]
+        );
+        let refused = ask("DELETE", path).await;
+        assert_eq!(refused.status(), 405, "{path}");
+        assert_eq!(refused.headers()["allow"], "GET, HEAD", "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_job_can_ask_the_sidecar_to_end() {
     let (_metadata, _service, mut sidecar) = started(&["--quitquitquit"]).await;
