@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use serde_saphyr::Location;
@@ -41,15 +40,8 @@ pub(super) fn read(path: &Spanned, diagnostics: &mut Vec<Diagnostic>) -> RawConf
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read, or is larger than `mebibytes`, such as a device that never ends. Fails for a named
-/// pipe, because its opening may block forever, at a reload too.
+/// Fails if the file cannot be read, or is larger than `mebibytes`, such as a device that never ends.
 pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
-    if is_named_pipe(name) {
-        return Err(format!(
-            "{} is a named pipe, not a regular file",
-            quote(name)
-        ));
-    }
     let largest = mebibytes * 1024 * 1024;
     let mut bytes = Vec::new();
     std::fs::File::open(name)
@@ -68,13 +60,6 @@ pub(super) fn read_regular_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>
         Ok(about) if !about.is_file() => Err(format!("{} is not a regular file", quote(name))),
         _ => read_limited(name, mebibytes),
     }
-}
-
-/// Returns whether the path leads to a pipe that is not already open in this process, as that of `<(command)` is.
-fn is_named_pipe(name: &str) -> bool {
-    let open = ["/dev/fd/", "/dev/stdin", "/proc/self/fd/"];
-    !open.iter().any(|prefix| name.starts_with(prefix))
-        && std::fs::metadata(name).is_ok_and(|about| about.file_type().is_fifo())
 }
 
 /// Parses the text of a file called `name`.

@@ -377,40 +377,6 @@ async fn a_reload_changes_the_log_level() {
         .await;
 }
 
-/// Opening a pipe without a writer blocks forever.
-#[tokio::test]
-async fn a_named_pipe_in_place_of_a_file_does_not_block_this_reload_and_the_next() {
-    let stage = Stage::start("unmatched: pass\n").await;
-    let pipe = stage.file.with_extension("pipe");
-    let make = |path: &PathBuf| {
-        let made = std::process::Command::new("mkfifo").arg(path).status();
-        assert!(made.unwrap().success());
-    };
-    make(&pipe);
-    let refused = |said: &[Value]| {
-        let said: Vec<_> = said.iter().map(message).collect();
-        assert!(
-            said.iter().any(|line| line.contains("is a named pipe")),
-            "{said:#?}"
-        );
-    };
-    refused(
-        &stage
-            .reload(&format!("upstream_ca: [\"{}\"]\n", pipe.display()))
-            .await,
-    );
-    std::fs::remove_file(&stage.file).unwrap();
-    make(&stage.file);
-    let before = stage.sidecar.log().len();
-    stage.sidecar.signal("HUP");
-    stage.sidecar.logged_since(before, is_the_end_of_it).await;
-    refused(&stage.sidecar.log()[before..]);
-    std::fs::remove_file(&stage.file).unwrap();
-    stage.reload("unmatched: deny\n").await;
-    let called = proxied(stage.sidecar.proxy(), "http://unknown.example/", &[]).await;
-    assert_eq!(called.status(), 403);
-}
-
 #[tokio::test]
 async fn without_a_file_sighup_ends_nothing() {
     let (_metadata, _service, sidecar) = super::started(&[]).await;
