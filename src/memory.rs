@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The estimate for an open connection to an upstream: the buffers of HTTP and TLS, and its task.
-pub(crate) const UPSTREAM_CONNECTION: usize = 40 * 1024;
+pub const UPSTREAM_CONNECTION: usize = 40 * 1024;
 
 /// The estimate for an idle connection to an upstream that has no buffers of HTTP.
 pub const PARKED_CONNECTION: usize = 12 * 1024;

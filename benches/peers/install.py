@@ -97,14 +97,16 @@ def bench(name, optimized=True):
 
 
 def build_shipped(*flags, profile=True, folder=ROOT / "target"):
-    """Builds the binary with the flags of deploy/rustflags and with jemalloc, as the image and the releases have it. Returns its path."""
+    """Builds the binary with the flags of deploy/rustflags and with jemalloc, as the image and the releases have it, and
+    returns its path."""
     home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
     # The lengths of paths are a part of the size.
     names = [f"--remap-path-prefix={home}=/cargo", f"--remap-path-prefix={ROOT}=/sidentity"]
     options = [] if profile else ["--no-profile"]
     command = [ROOT / "deploy" / "rustflags", *options, HOST, *names, *flags]
     encoded = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    cargo = ["cargo", "build", "--release", "--locked", "--bin", "sidentity", "--features", "jemalloc", "--target", HOST, "--target-dir", folder]
+    cargo = ["cargo", "build", "--release", "--locked", "--bin", "sidentity", "--features", "jemalloc"]
+    cargo += ["--target", HOST, "--target-dir", folder]
     environment = {"CARGO_ENCODED_RUSTFLAGS": encoded, "CARGO_INCREMENTAL": "0"}
     subprocess.run(cargo, cwd=ROOT, check=True, env=os.environ | environment)
     return folder / HOST / "release" / "sidentity"

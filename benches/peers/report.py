@@ -141,9 +141,11 @@ def kept(found):
     }
     text = ["### Connections", "", "| | KiB resident for each |", "|---|---:|"]
     text += [f"| {name} | {found[key]:.0f} |" for key, name in names.items()]
-    text += ["", f"1,000 connections that download 64 KiB at a time take {found['peak']:.0f} MiB resident. After all of them were "]
-    text[-1] += f"closed, {found['after peak']:.0f} MiB stay."
-    return "\n".join([*text, ""])
+    spike = (
+        f"1,000 connections that download 64 KiB at a time take {found['peak']:.0f} MiB resident. After all of them were "
+        f"closed, {found['after peak']:.0f} MiB stay."
+    )
+    return "\n".join([*text, "", spike, ""])
 
 
 def _middle(values):

@@ -14,7 +14,8 @@ def write(project, target, out):
     tool = tools.cargo_tool("cargo-cyclonedx")
     made = ROOT / f"{NAME}.json"
     try:
-        run(tool, "cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5", "--features", FEATURES, "--target", target, "--override-filename", NAME,
+        kind = ["--format", "json", "--spec-version", "1.5"]
+        run(tool, "cyclonedx", "--quiet", *kind, "--features", FEATURES, "--target", target, "--override-filename", NAME,
             env=os.environ | {"SOURCE_DATE_EPOCH": str(project.epoch)})
         text = made.read_text()
     finally:

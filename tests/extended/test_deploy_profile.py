@@ -59,8 +59,9 @@ def test_shipped_binaries_are_compiled_with_the_profile():
     assert "target-feature=+crt-static" in given and given[-1] == "--remap-path-prefix=/some where=/x"
 
 
-def test_the_image_is_built_with_the_same_features_as_a_release():
+def test_the_image_and_the_measured_binary_have_the_same_features_as_a_release():
     assert f"--bin sidentity --features {FEATURES} --target" in (DEPLOY / "Dockerfile").read_text()
+    assert f'"--features", "{FEATURES}"' in (ROOT / "benches" / "peers" / "install.py").read_text()
 
 
 def test_targets_without_a_profile_are_compiled_without_one(tmp_path):

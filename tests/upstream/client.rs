@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use sidentity::config::{self, ConnectHost, ConnectTo, HttpVersion};
 use sidentity::destination::{Destination, Host, Origin, Scheme};
@@ -207,6 +207,15 @@ pub fn request(method: Method, path: &str, body: AnyBody) -> Request<AnyBody> {
 
 pub fn get(path: &str) -> Request<AnyBody> {
     request(Method::GET, path, AnyBody::default())
+}
+
+/// Returns a GET that asks for another protocol.
+pub fn upgrading(path: &str) -> Request<AnyBody> {
+    let mut request = get(path);
+    let headers = request.headers_mut();
+    headers.insert("connection", HeaderValue::from_static("upgrade"));
+    headers.insert("upgrade", HeaderValue::from_static("echo"));
+    request
 }
 
 pub async fn whole(response: Response<UpstreamBody>) -> Bytes {

@@ -5,26 +5,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use sidentity::config::HttpVersion;
 use sidentity::destination::Scheme;
 use sidentity::error::ErrorKind;
-use sidentity::memory::PARKED_CONNECTION;
+use sidentity::memory::{PARKED_CONNECTION as PARKED, UPSTREAM_CONNECTION as OPEN};
 use sidentity::upstream::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::client::{Client, NAME, Setting, get, request, target, whole};
+use crate::client::{Client, NAME, Setting, get, request, target, upgrading, whole};
 use crate::support::hostile::Hostile;
 use crate::support::tls::TestCa;
-use crate::support::upstream::{AnyBody, Honest, Manner, soon, text};
+use crate::support::upstream::{Honest, Manner, soon, text};
 use crate::support::wire::{Port, Wire};
-
-/// The estimates of `src/memory.rs`.
-const OPEN: usize = 40 * 1024;
-const PARKED: usize = PARKED_CONNECTION;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -109,14 +105,6 @@ async fn counted(client: &Client, bytes: usize) {
         }
     })
     .await;
-}
-
-fn upgrading(path: &str) -> Request<AnyBody> {
-    let mut request = get(path);
-    let headers = request.headers_mut();
-    headers.insert("connection", HeaderValue::from_static("upgrade"));
-    headers.insert("upgrade", HeaderValue::from_static("echo"));
-    request
 }
 
 #[tokio::test]

@@ -1,19 +1,11 @@
 //! Upgrades always use HTTP/1.1. After them the caller has the connection's bytes.
 
-use http::{HeaderValue, Request, StatusCode, Version};
+use http::{StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{get, https, secure};
-use crate::support::upstream::{AnyBody, soon};
-
-fn upgrading(path: &str) -> Request<AnyBody> {
-    let mut request = get(path);
-    let headers = request.headers_mut();
-    headers.insert("connection", HeaderValue::from_static("upgrade"));
-    headers.insert("upgrade", HeaderValue::from_static("echo"));
-    request
-}
+use crate::client::{https, secure, upgrading};
+use crate::support::upstream::soon;
 
 #[tokio::test]
 async fn an_upgrade_uses_http1_and_passes_bytes_both_ways() {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::lease::{Release, ReleasedParts};
-use super::parked::{self, ParkedConnection, Sender, WakeSender};
+use super::parked::{self, ParkedConnection, WakeSender};
 use super::target_pool::Pool;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory, PARKED_CONNECTION, UPSTREAM_CONNECTION};
@@ -21,6 +23,18 @@ use crate::upstream::failure::{Failure, UpstreamPeer};
 use crate::upstream::interim::InterimLimiter;
 use crate::upstream::io::UpstreamIo;
 use crate::upstream::receive_state::ReceiveState;
+
+/// The maximum number of fields in a response's head. hyper's own limit, 100, is too small for some upstreams.
+const MAX_HEADERS: usize = 256;
+
+/// The maximum number of bytes of a response's head, and of the bytes that are read or written ahead.
+const MAX_BUFFER: usize = 512 * 1024;
+
+/// hyper's handle of a connection, which takes requests.
+pub(super) type Sender<B> = SendRequest<CancellableBody<B>>;
+
+/// hyper's future of a connection, which reads and writes.
+pub(super) type Driver<B> = Box<Connection<TokioIo<UpstreamIo>, CancellableBody<B>>>;
 
 /// An open connection.
 pub(in crate::upstream) struct Http1Connection<B> {
@@ -33,6 +47,21 @@ pub(in crate::upstream) struct Http1Connection<B> {
     pub(in crate::upstream) peer: UpstreamPeer,
     /// Counts the connection against `--max-memory`.
     charge: Charge,
+}
+
+/// Starts hyper on a socket.
+pub(super) async fn start<B: SendableBody>(
+    io: UpstreamIo,
+) -> hyper::Result<(Sender<B>, Driver<B>)> {
+    let (sender, driver) = http1::Builder::new()
+        // Some servers compare field names case-sensitively, so the app's spelling is kept.
+        .preserve_header_case(true)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_BUFFER)
+        .handshake(TokioIo::new(io))
+        .await?;
+    // Boxed, so that the task of a parked connection does not hold the place for it.
+    Ok((sender, Box::new(driver)))
 }
 
 // === impl Http1Connection ===
@@ -48,7 +77,7 @@ impl<B: SendableBody> Http1Connection<B> {
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
         let received = io.receive_state();
-        let (sender, driver) = parked::start(io.limiting(InterimLimiter::http1()))
+        let (sender, driver) = start(io.limiting(InterimLimiter::http1()))
             .await
             .map_err(|error| Failure::exchange(&peer, &error))?;
         let wake = if upgrade {

@@ -1,5 +1,6 @@
 //! The idle HTTP/1.1 connections of a target.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,23 +71,14 @@ impl<B: SendableBody> IdleStack<B> {
 
     /// Parks connections that are idle for at least `park`. Drops those that are closed, or idle for at least `age`.
     pub(super) fn expire(&mut self, park: Duration, age: Duration) {
-        self.0
-            .retain(|(connection, since)| since.age() < age && !connection.is_closed());
-        let parkable = |(connection, since): &(IdleConnection<B>, IdleSince)| {
-            matches!(connection, IdleConnection::Open(_)) && since.age() >= park
-        };
-        if self.0.iter().any(parkable) {
-            let all = std::mem::take(&mut self.0).into_iter();
-            self.0 = all
-                .map(|entry| {
-                    if parkable(&entry) {
-                        (entry.0.park(), entry.1)
-                    } else {
-                        entry
-                    }
-                })
-                .collect();
-        }
+        self.0 = mem::take(&mut self.0)
+            .into_iter()
+            .filter(|(connection, since)| since.age() < age && !connection.is_closed())
+            .map(|(connection, since)| {
+                let due = since.age() >= park;
+                (if due { connection.park() } else { connection }, since)
+            })
+            .collect();
     }
 
     /// Closes connections that became idle at this time or before, for the limit of idle connections to all upstreams.
